@@ -1,0 +1,1 @@
+"""What every part agrees on: codes, the model file, pixels and errors."""

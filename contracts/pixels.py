@@ -1,0 +1,142 @@
+"""From the bytes of an image file to the pixels that a model takes: the reference arithmetic.
+
+Trainer and service both go through `resize`, so that a model sees at serving time what it was
+evaluated on. The service decodes JPEG files with a faster library; what that changes is measured
+against `load_pixels`.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps
+
+from contracts.errors import InvalidImage, TooLarge
+from contracts.manifest import Preprocessing
+
+Pixels = npt.NDArray[np.uint8]
+"""uint8 [height, width, 3], RGB."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Formats read, by Pillow's names. A short list: each decoder is a surface for hostile files."""
+
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels."""
+
+# Our own limit is checked from the header, for every format, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """The largest image accepted."""
+
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 100_000_000
+
+
+def open_image(data: bytes, limits: ImageLimits) -> Image.Image:
+    """Check the header of an image file against `limits`, decoding nothing.
+
+    Raises InvalidImage for bytes that are no image, TooLarge for one over a limit.
+    """
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes): send the bytes of an image file")
+    check_size(len(data), limits)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as exc:  # Pillow's parsers raise of every kind on hostile headers.
+        raise InvalidImage(
+            f"the {len(data)} bytes are not an image that can be read here: send one of {', '.join(FORMATS)}"
+        ) from exc
+    check_pixels(image.width, image.height, limits)
+    return image
+
+
+def check_size(num_bytes: int, limits: ImageLimits) -> None:
+    """Raise TooLarge if an image file has more bytes than allowed."""
+    if num_bytes > limits.max_bytes:
+        raise TooLarge(
+            f"the image has {num_bytes} bytes and the limit is {limits.max_bytes}: send a smaller file"
+        )
+
+
+def check_pixels(width: int, height: int, limits: ImageLimits) -> None:
+    """Raise TooLarge if an image has more pixels than allowed, InvalidImage if it has none."""
+    if width < 1 or height < 1:
+        raise InvalidImage(f"the image is {width}x{height}: it has no pixels")
+    if width * height > limits.max_pixels:
+        raise TooLarge(
+            f"the image is {width}x{height}, {width * height} pixels, and the limit is "
+            f"{limits.max_pixels}: scale it down before sending"
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Decode the first frame as upright 8-bit RGB. Raises InvalidImage if the file is damaged.
+
+    EXIF orientation is applied, transparency is laid on `BACKGROUND`, 16-bit grey keeps its upper
+    byte, and CMYK goes through its ICC profile if it carries one.
+    """
+    try:
+        image.seek(0)
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "CMYK":
+            image = _from_cmyk(image)
+        elif image.mode.startswith("I"):
+            # "I;16" and "I" both hold 16-bit samples here; Pillow's own conversion clips them at 255.
+            grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
+            image = Image.fromarray(grey.astype(np.uint8))
+        elif image.mode == "F":
+            raise InvalidImage("the image has float samples, whose range is unknown: save it with 8 bits")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+            image = Image.alpha_composite(canvas, image)
+        return image.convert("RGB")
+    except InvalidImage:
+        raise
+    except Exception as exc:  # As above: truncated and hostile files raise of every kind.
+        raise InvalidImage(f"the image cannot be decoded ({exc}): the file is damaged or truncated") from exc
+
+
+def resize(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Scale an RGB image to uint8 [height, width, 3] with an antialiased bilinear filter.
+
+    `crop` reads the largest centred box of the target's aspect ratio, so that no intermediate image
+    is ever larger than the source, however long and thin that is.
+    """
+    width, height = preprocessing.width, preprocessing.height
+    box = (0.0, 0.0, float(image.width), float(image.height))
+    if preprocessing.resize == "crop":
+        box = _centred_box(image.width, image.height, width / height)
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+def load_pixels(data: bytes, preprocessing: Preprocessing, limits: ImageLimits | None = None) -> Pixels:
+    """The reference path from file bytes to uint8 [height, width, 3]."""
+    return resize(to_rgb(open_image(data, limits or ImageLimits())), preprocessing)
+
+
+def _centred_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
+    box_width = min(float(width), height * aspect)
+    box_height = min(float(height), width / aspect)
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height
+
+
+def _from_cmyk(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        # A broken or foreign profile is common in the wild, and the pixels are still good without it.
+        return image.convert("RGB")
+    assert converted is not None  # None only when converting in place.
+    return converted

@@ -1,0 +1,1 @@
+"""Durable store of codes and their Hamming neighbours."""

@@ -1,0 +1,1 @@
+"""The HTTP service: images in, codes and neighbours out."""

@@ -1,0 +1,1 @@
+"""The public face: the `stochcon` command line and the typed `Client`."""

@@ -1,0 +1,1 @@
+"""From images to a StochCon model file: model, training, evaluation, export."""

@@ -1,0 +1,1 @@
+"""One run a file: its command, its cost, its expected result."""
