@@ -104,7 +104,7 @@ class Store(Protocol):
         ...
 
     def delete(self, name: str, ids: Sequence[str]) -> int:
-        """Delete the items there are of `ids`; return how many that was. Raises NotFound for the collection."""
+        """Delete those of `ids` that are there and return how many. Raises NotFound for the collection."""
         ...
 
     def get(self, name: str, ids: Sequence[str]) -> list[Item | None]:
