@@ -1,0 +1,139 @@
+"""A recipe: everything that decides a run, typed and frozen. It travels in checkpoint and model."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trainer.backbone import Stem
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How one view of an image is made: t ~ T of Algorithm 1, in the order of application."""
+
+    size: int
+    """Side of the view in pixels."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the image's area that the random crop takes."""
+    flip: float = 0.5
+    """Probability of mirroring."""
+    jitter: float = 0.8
+    """Probability of colour jitter with the four strengths below (torchvision's meaning)."""
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.2
+    """Probability of dropping colour."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur with sigma in `blur_sigma` pixels."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    """Probability of inverting values of at least one half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One run."""
+
+    name: str
+    image_size: int
+    """Side at which images are encoded, and at which they are held for cropping."""
+    global_views: tuple[View, ...]
+    local_views: tuple[View, ...] = ()
+
+    depth: int = 50
+    """ResNet depth: 18, 34, 50, 101, 152 or 200."""
+    stem: Stem = "imagenet"
+    width: int = 64
+    """Channels of the first stage; 64 is the standard network."""
+    head_hidden: int = 2048
+    head_width: int = 128
+    head_layers: int = 3
+
+    latent: Literal["bernoulli", "none"] = "bernoulli"
+    """`none` is SimCLR."""
+    hard: bool = False
+    """Discrete variates forward (Listing 1) rather than relaxed ones."""
+    placement: Literal["top", "bottom"] = "top"
+    """With local views: the latent on the global views, or on the local ones (section 4.3)."""
+    num_bits: int = 2048
+    gumbel_start: float = 1.0
+    gumbel_end: float = 0.1
+
+    epochs: int = 100
+    batch_size: int = 4096
+    base_lr: float = 0.3
+    """Learning rate at batch 256; it grows linearly with the batch (Goyal et al. 2017)."""
+    warmup_epochs: float = 10.0
+    weight_decay: float = 1e-6
+    momentum: float = 0.9
+    temperature: float = 0.1
+    """Temperature of InfoNCE; not the Gumbel temperature."""
+
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
+    """What the run costs and gives, for people: `command`, `cost`, `expected`."""
+
+    def __post_init__(self) -> None:
+        num_views = len(self.global_views) + len(self.local_views)
+        if num_views < 2 or not self.global_views:
+            raise ValueError(
+                f"recipe {self.name} has {num_views} views: give two or more, one of them global"
+            )
+        if not self.local_views and num_views != 2:
+            raise ValueError(f"recipe {self.name} has no local views: then it needs exactly two global ones")
+        if self.num_bits < 8 or self.num_bits % 8:
+            raise ValueError(f"num_bits is {self.num_bits}: it must be a positive multiple of 8")
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError(
+                f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
+                "and --batch-size of at least 2"
+            )
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Global views first, then local ones; neighbours of one size share a backbone pass."""
+        return self.global_views + self.local_views
+
+    @property
+    def stochastic_views(self) -> frozenset[int]:
+        """Numbers of the views whose branch goes through the latent."""
+        if self.latent == "none":
+            return frozenset()
+        if not self.local_views:
+            return frozenset({1})  # Figure 1: the bottom branch
+        count = len(self.global_views)
+        return frozenset(range(count) if self.placement == "top" else range(count, len(self.views)))
+
+    @property
+    def view_pairs(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of views that the loss compares: a global with a local one, or the only two."""
+        if not self.local_views:
+            return ((0, 1),)
+        count = len(self.global_views)
+        return tuple((i, j) for i in range(count) for j in range(count, len(self.views)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, as JSON would hold them."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` wrote."""
+        known = dict(values)
+        for key in ("global_views", "local_views"):
+            known[key] = tuple(_view(view) for view in known[key])
+        for key in ("pixel_mean", "pixel_std"):
+            known[key] = tuple(known[key])
+        return cls(**known)
+
+
+def _view(values: dict[str, Any]) -> View:
+    known: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return View(**known)

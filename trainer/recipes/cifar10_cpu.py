@@ -1,0 +1,27 @@
+"""CIFAR-10 on two CPU cores in about an hour: a narrow ResNet-18, two views, 2048 bits.
+
+The latent is on the second view (Figure 1). The network, the batch and the number of epochs are what an
+hour allows; the augmentation is SimCLR's for CIFAR-10 (Chen et al. 2020a, appendix B.9: no blur).
+"""
+
+from trainer.recipe import Recipe, View
+
+_VIEW = View(size=32, scale=(0.2, 1.0))
+
+RECIPE = Recipe(
+    name="cifar10-cpu",
+    image_size=32,
+    global_views=(_VIEW, _VIEW),
+    depth=18,
+    stem="cifar",
+    width=16,
+    head_hidden=512,
+    head_layers=2,
+    epochs=50,
+    batch_size=512,
+    base_lr=1.0,
+    warmup_epochs=2,
+    temperature=0.2,
+    pixel_mean=(0.4914, 0.4822, 0.4465),
+    pixel_std=(0.2470, 0.2435, 0.2616),
+)

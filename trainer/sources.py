@@ -1,0 +1,161 @@
+"""Where images come from: a folder, whose sub-folders are labels, or a Parquet file.
+
+A source hands out encoded bytes by number; decoding, and what to do with broken images, is the
+dataset's business (`trainer.dataset`).
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+
+
+class Source(Protocol):
+    """Numbered encoded images, with labels where there are any."""
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the labels, or None if the images are unlabelled."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def name(self, number: int) -> str:
+        """What to call an image in a message."""
+        ...
+
+    def label(self, number: int) -> int | None:
+        """Class number of an image."""
+        ...
+
+    def read(self, number: int) -> bytes:
+        """The encoded image. Raises OSError if its file is gone."""
+        ...
+
+
+class FolderSource:
+    """Every image below a folder, in sorted order; the first sub-folder is its label."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not self._paths:
+            raise ValueError(
+                f"{root} holds no images: looked for {', '.join(sorted(IMAGE_SUFFIXES))} below it"
+            )
+        folders = [p.relative_to(root).parts[0] if p.parent != root else None for p in self._paths]
+        labelled = None not in folders
+        self.classes: list[str] | None = sorted({f for f in folders if f}) if labelled else None
+        self._folders = folders
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, number: int) -> str:
+        return str(self._paths[number].relative_to(self._root))
+
+    def label(self, number: int) -> int | None:
+        folder = self._folders[number]
+        return None if self.classes is None or folder is None else self.classes.index(folder)
+
+    def read(self, number: int) -> bytes:
+        return self._paths[number].read_bytes()
+
+
+class ParquetSource:
+    """A Parquet file with `image{bytes,path}` and, if labelled, an integer `label`.
+
+    The encoded bytes are held in memory. Class names come from the schema's `huggingface` metadata.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._path = path
+        try:
+            schema = pq.read_schema(path)
+            columns = [name for name in ("image", "label") if name in schema.names]
+            table = pq.read_table(path, columns=columns)
+        except (pa.ArrowException, OSError) as exc:
+            raise ValueError(f"{path} cannot be read as Parquet: {exc}") from exc
+        if "image" not in columns or not pa.types.is_struct(table.schema.field("image").type):
+            raise ValueError(
+                f"{path} has no column image{{bytes,path}}; its columns are {', '.join(schema.names)}"
+            )
+        images = table.column("image").combine_chunks()
+        self._bytes = images.field("bytes")
+        self._labels: list[int | None] | None = None
+        self.classes: list[str] | None = None
+        if "label" in columns:
+            labels: list[int | None] = table.column("label").to_pylist()
+            self._labels = labels
+            count = max((label for label in labels if label is not None), default=-1) + 1
+            self.classes = _class_names(schema.metadata) or [str(number) for number in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def name(self, number: int) -> str:
+        return f"{self._path.name}, row {number}"
+
+    def label(self, number: int) -> int | None:
+        return None if self._labels is None else self._labels[number]
+
+    def read(self, number: int) -> bytes:
+        encoded: bytes | None = self._bytes[number].as_py()
+        return encoded or b""
+
+
+class ConcatSource:
+    """Several sources as one. Labels are kept if all have the same classes."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(sources)
+        self._places = [(source, i) for source in self._sources for i in range(len(source))]
+        first = self._sources[0].classes
+        self.classes = first if all(source.classes == first for source in self._sources) else None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def name(self, number: int) -> str:
+        source, place = self._places[number]
+        return source.name(place)
+
+    def label(self, number: int) -> int | None:
+        source, place = self._places[number]
+        return None if self.classes is None else source.label(place)
+
+    def read(self, number: int) -> bytes:
+        source, place = self._places[number]
+        return source.read(place)
+
+
+def open_source(paths: Sequence[Path]) -> Source:
+    """The images of all `paths`, each a folder or a `.parquet` file. Raises ValueError."""
+    if not paths:
+        raise ValueError("no images given: name a folder or a Parquet file with --images")
+    sources: list[Source] = []
+    for path in paths:
+        if path.is_dir():
+            sources.append(FolderSource(path))
+        elif path.suffix == ".parquet" and path.is_file():
+            sources.append(ParquetSource(path))
+        elif not path.exists():
+            raise ValueError(f"{path} does not exist: --images takes a folder or a .parquet file")
+        else:
+            raise ValueError(f"{path} is neither a folder nor a .parquet file")
+    return sources[0] if len(sources) == 1 else ConcatSource(sources)
+
+
+def _class_names(metadata: dict[bytes, bytes] | None) -> list[str] | None:
+    """Label names from the schema metadata that the `datasets` library writes."""
+    text = (metadata or {}).get(b"huggingface")
+    if text is None:
+        return None
+    features: Any = json.loads(text).get("info", {}).get("features", {})
+    names: list[str] | None = features.get("label", {}).get("names")
+    return names

@@ -1,0 +1,188 @@
+"""The training loop: Algorithm 1 from top to bottom."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainer import checkpoint as checkpoints
+from trainer.checkpoint import Checkpoint
+from trainer.dataset import Batch, Dataset, epoch_order
+from trainer.lars import LARS, parameter_groups
+from trainer.loss import info_nce
+from trainer.metrics import MetricsWriter
+from trainer.model import Branches, StochCon
+from trainer.randomness import keys, uniform
+from trainer.recipe import Recipe
+from trainer.schedules import gumbel_temperature, learning_rate
+from trainer.sources import Source
+from trainer.views import make_view
+
+_NOISE_STREAM = 1
+_REPORT_EVERY = 10
+
+
+def train(
+    recipe: Recipe,
+    source: Source,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    checkpoint_every_s: float = 60.0,
+) -> StochCon:
+    """Train `recipe` on `source`, or go on where `folder` stopped; return the trained model.
+
+    Checkpoint and metrics are kept in `folder`. Raises ValueError if it holds the run of another recipe
+    or if the source has fewer images than a batch, FloatingPointError if the loss is not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    steps_per_epoch = len(source) // recipe.batch_size
+    if steps_per_epoch == 0:
+        raise ValueError(
+            f"the source has {len(source)} images and a batch takes {recipe.batch_size}: "
+            f"give --batch-size of at most {len(source)}"
+        )
+    num_steps = recipe.epochs * steps_per_epoch
+    warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
+    peak_lr = recipe.base_lr * recipe.batch_size / 256
+
+    torch.manual_seed(recipe.seed)  # decides the initial weights and nothing else
+    model = StochCon(recipe).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = LARS(parameter_groups(model), peak_lr, recipe.momentum, recipe.weight_decay)
+    start_step = _restore(folder, recipe, model, optimizer)
+    model.train()
+
+    with (
+        Dataset(source, recipe.image_size) as dataset,
+        MetricsWriter(folder, num_steps, start_step) as metrics,
+    ):
+        saved_s = reported_s = time.monotonic()
+        reported_step = start_step
+        batches = dataset.batches(_orders(recipe, len(source), start_step, num_steps))
+        for step, batch in enumerate(batches, start=start_step):
+            lr = learning_rate(step, num_steps, warmup_steps, peak_lr)
+            gumbel = gumbel_temperature(step, num_steps, recipe.gumbel_start, recipe.gumbel_end)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+            views, noise = make_views(recipe, batch, step, device)
+            with autocast(recipe, device):
+                branches = model(views, noise, gumbel)
+            loss = contrastive_loss(recipe, branches)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+            done, now = step + 1, time.monotonic()
+            report = done % _REPORT_EVERY == 0 or done == num_steps
+            save = now - saved_s >= checkpoint_every_s or done == num_steps
+            if report or save:
+                value = _finite(loss.item(), done, folder)
+            if report:
+                rate = (done - reported_step) * recipe.batch_size / (now - reported_s)
+                metrics.write(
+                    done,
+                    {
+                        "loss": value,
+                        "lr": lr,
+                        "gumbel_temperature": gumbel,
+                        "images_per_s": rate,
+                        "broken_images": len(dataset.broken),
+                        **_bit_metrics(branches),
+                    },
+                )
+                reported_s, reported_step = now, done
+            if save:
+                checkpoints.save(folder, Checkpoint(recipe, done, model.state_dict(), optimizer.state_dict()))
+                saved_s = now
+        if dataset.broken:
+            (folder / "broken.txt").write_text("\n".join(dataset.broken.values()) + "\n")
+    return model
+
+
+def make_views(
+    recipe: Recipe, batch: Batch, step: int, device: str
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Views [N, 3, S, S] of a batch and the noise [N, num_bits] of each stochastic one."""
+    samples = batch.samples.to(device)
+    aspects = batch.aspects.to(device)
+    # [N, S, S, 3] bytes to [N, 3, S, S] floats in [0, 1]
+    images = batch.images.to(device).permute(0, 3, 1, 2).float().div_(255)
+    views: list[Tensor] = []
+    noise: list[Tensor | None] = []
+    for number, view in enumerate(recipe.views):
+        key = keys(recipe.seed, step, samples, number)
+        order_key = keys(recipe.seed, step, torch.full((1,), -1, dtype=torch.int64, device=device), number)
+        made = make_view(images, aspects, key, order_key, view)
+        views.append(made.contiguous(memory_format=torch.channels_last))
+        stochastic = number in recipe.stochastic_views
+        noise.append(uniform(key, recipe.num_bits, _NOISE_STREAM) if stochastic else None)
+    return views, noise
+
+
+def contrastive_loss(recipe: Recipe, branches: Branches) -> Tensor:
+    """Eq. (1) averaged over all compared pairs of views, both directions."""
+    losses = [
+        info_nce(branches.vectors[i], branches.vectors[j], recipe.temperature) for i, j in recipe.view_pairs
+    ]
+    return torch.stack(losses).mean()
+
+
+def autocast(recipe: Recipe, device: str) -> torch.autocast:
+    """bf16 for matrix products where the recipe says so; weights, losses and latents stay float32."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+
+
+def _orders(recipe: Recipe, count: int, start_step: int, num_steps: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Image numbers of each step. The last images of an epoch that fill no batch are left out."""
+    steps_per_epoch = count // recipe.batch_size
+    for step in range(start_step, num_steps):
+        epoch, position = divmod(step, steps_per_epoch)
+        if position == 0 or step == start_step:
+            order = epoch_order(recipe.seed, epoch, count)
+        yield order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
+
+
+def _restore(folder: Path, recipe: Recipe, model: StochCon, optimizer: LARS) -> int:
+    """Load the folder's checkpoint, if there is one; the number of steps done."""
+    checkpoint = checkpoints.load(folder)
+    if checkpoint is None:
+        return 0
+    theirs, ours = checkpoint.recipe.to_dict(), recipe.to_dict()
+    different = sorted(key for key in ours if ours[key] != theirs.get(key) and key != "notes")
+    if different:
+        changes = "; ".join(f"{key} is {theirs.get(key)} there and {ours[key]} here" for key in different)
+        raise ValueError(f"{folder} holds a run of another recipe ({changes}): choose another --out")
+    model.load_state_dict(checkpoint.model)
+    optimizer.load_state_dict(checkpoint.optimizer)
+    return checkpoint.step
+
+
+def _finite(loss: float, step: int, folder: Path) -> float:
+    if math.isfinite(loss):
+        return loss
+    raise FloatingPointError(
+        f"the loss is {loss} at step {step}: the last good checkpoint is {folder / checkpoints.CHECKPOINT}; "
+        "try a lower --base-lr or --precision fp32"
+    )
+
+
+def _bit_metrics(branches: Branches) -> dict[str, float]:
+    """Average share of active bits (Figure 4), and the entropy of a bit's probability, in bits."""
+    if not branches.logits:
+        return {}
+    with torch.no_grad():
+        logits = torch.cat(branches.logits)
+        p = torch.sigmoid(logits).clamp(1e-7, 1 - 1e-7)
+        entropy = -(p * p.log2() + (1 - p) * (1 - p).log2())
+        return {
+            "active_share": float((logits >= 0).float().mean()),
+            "bit_entropy": float(entropy.mean()),
+        }
