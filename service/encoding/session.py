@@ -1,0 +1,168 @@
+"""The session that runs the model: chosen once at start, checked, warmed, and said by name."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from contracts.codes import Codes, num_bytes
+from contracts.errors import BackendUnavailable, InvalidModel
+from contracts.manifest import ModelManifest, Preprocessing
+from contracts.pixels import Pixels
+from service.encoding.providers import Accelerator, is_installed, open_accelerated, open_cpu, usable_cores
+
+ProviderChoice = Literal["auto", "cpu", "openvino", "cuda"]
+
+Logits = npt.NDArray[np.float32]
+"""float32 [n, num_bits]"""
+
+BUCKETS = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that an accelerator sees; a batch is padded up to the next one."""
+
+MAX_BATCH = BUCKETS[-1]
+
+_MAX_DRIFT = 0.03
+"""Largest share of bits in which an accelerator may differ from plain CPU on the known images. bf16
+was seen to change 1 %; a provider that computes something else changes a third or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A loaded model. `run` is for one thread at a time."""
+
+    runtime: ort.InferenceSession
+    provider: str
+    """What runs and in which precision, for example `openvino-bf16` or `cpu-fp32`."""
+    num_bits: int
+    buckets: tuple[int, ...] = ()
+    """Batch sizes to pad to; none on plain CPU, which compiles nothing for a size."""
+    notes: tuple[str, ...] = ()
+    """Why other providers are not in use."""
+
+    def run(self, pixels: Pixels) -> tuple[Codes, Logits]:
+        """Codes [n, num_bits / 8] and logits [n, num_bits] of uint8 pixels [n, H, W, 3], n <= MAX_BATCH.
+
+        Raises BackendUnavailable if the runtime fails.
+        """
+        num_images = len(pixels)
+        size = next((bucket for bucket in self.buckets if bucket >= num_images), num_images)
+        if size > num_images:
+            padding = np.zeros((size - num_images, *pixels.shape[1:]), dtype=np.uint8)
+            pixels = np.concatenate([pixels, padding])
+        try:
+            codes, logits = self.runtime.run(["code", "logits"], {"image": pixels})
+        except Exception as exc:  # onnxruntime raises its own unrelated types.
+            raise BackendUnavailable(f"{self.provider} failed to run the model: {exc}") from exc
+        return codes[:num_images], logits[:num_images]
+
+
+def open_session(
+    path: Path, manifest: ModelManifest, choice: ProviderChoice = "auto", num_threads: int | None = None
+) -> Session:
+    """Load the model under the provider asked for, check it against plain CPU, and warm it.
+
+    `auto` takes an accelerator that is installed, runs and is measured quicker than plain CPU; what
+    stood against one is in `notes`. Raises BackendUnavailable if the provider asked for does not run
+    here, InvalidModel for a file that makes no codes.
+    """
+    require_codes(manifest)
+    threads = num_threads or usable_cores()
+    runtime = open_cpu(path, threads)
+    _check_signature(runtime, path, manifest)
+    plain = Session(runtime, "cpu-fp32", manifest.num_bits)
+    images = known_images(manifest.preprocessing)
+    plain.run(images[:1])
+    if choice == "cpu":
+        return plain
+    if choice != "auto":
+        return _open_checked(path, choice, threads, plain, images)
+    notes: list[str] = []
+    for accelerator in ("cuda", "openvino"):
+        if not is_installed(accelerator):
+            continue
+        try:
+            session = _open_checked(path, accelerator, threads, plain, images)
+        except BackendUnavailable as exc:
+            notes.append(str(exc))
+            continue
+        plain_s, session_s = _best_time_s(plain, images), _best_time_s(session, images)
+        if session_s < plain_s:
+            return session
+        notes.append(
+            f"{session.provider} takes {session_s * 1e3:.1f} ms for {len(images)} images and "
+            f"{plain.provider} {plain_s * 1e3:.1f} ms"
+        )
+    return Session(runtime, plain.provider, plain.num_bits, notes=tuple(notes))
+
+
+def require_codes(manifest: ModelManifest) -> None:
+    """Raise InvalidModel for a model whose outputs are not codes."""
+    if manifest.latent != "bernoulli":
+        raise InvalidModel(
+            f"the model {manifest.name} {manifest.version} has the latent {manifest.latent!r} and makes "
+            "no codes: only models with the latent 'bernoulli' can be served"
+        )
+
+
+def known_images(preprocessing: Preprocessing) -> Pixels:
+    """Four images that every start sees alike: a ramp, rings, a chequerboard and soft noise.
+
+    uint8 [4, height, width, 3]
+    """
+    height, width = preprocessing.height, preprocessing.width
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    ramp = np.stack([x, y, 1 - x], axis=-1)
+    rings = np.stack([0.5 + 0.5 * np.cos(40 * (x - c) * (y - 0.5)) for c in (0.2, 0.5, 0.8)], axis=-1)
+    chequers = np.repeat(((np.floor(6 * x) + np.floor(6 * y)) % 2)[..., None], 3, axis=-1)
+    coarse = np.random.default_rng(0).random((9, 9, 3))
+    noise = coarse[(8 * y).astype(int), (8 * x).astype(int)]
+    return (255 * np.stack([ramp, rings, chequers, noise])).astype(np.uint8)
+
+
+def _open_checked(
+    path: Path, accelerator: Accelerator, threads: int, plain: Session, images: Pixels
+) -> Session:
+    runtime, provider = open_accelerated(path, accelerator, threads)
+    session = Session(runtime, provider, plain.num_bits, BUCKETS)
+    expected, (codes, _) = plain.run(images)[0], session.run(images)
+    drift = np.bitwise_count(codes ^ expected).sum() / (len(images) * plain.num_bits)
+    if drift > _MAX_DRIFT:
+        raise BackendUnavailable(
+            f"{provider} gives other codes than {plain.provider}: {drift:.1%} of the bits differ, and the "
+            f"limit is {_MAX_DRIFT:.0%}; use --provider cpu"
+        )
+    for size in BUCKETS:
+        session.run(np.resize(images, (size, *images.shape[1:])))
+    return session
+
+
+def _best_time_s(session: Session, images: Pixels) -> float:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        session.run(images)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _check_signature(runtime: ort.InferenceSession, path: Path, manifest: ModelManifest) -> None:
+    """Raise InvalidModel unless inputs and outputs are those of the contract."""
+    size = manifest.preprocessing
+    expected = {
+        "image": ("tensor(uint8)", [size.height, size.width, 3]),
+        "code": ("tensor(uint8)", [num_bytes(manifest.num_bits)]),
+        "logits": ("tensor(float)", [manifest.num_bits]),
+    }
+    nodes = {node.name: node for node in (*runtime.get_inputs(), *runtime.get_outputs())}
+    for name, (dtype, shape) in expected.items():
+        node = nodes.get(name)
+        if node is None or node.type != dtype or list(node.shape[1:]) != shape:
+            found = f"{node.type} {node.shape}" if node else "missing"
+            raise InvalidModel(
+                f"{path}: {name} is {found} and should be {dtype} [N, {', '.join(map(str, shape))}]: "
+                "export the model again with `stochcon export`"
+            )
