@@ -1,0 +1,161 @@
+"""What a model's codes are worth: beside its own float features, raw pixels and random projections."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contracts.codes import Codes, active_bits, pack_logits, unpack
+from trainer import checkpoint as checkpoints
+from trainer.dataset import Dataset
+from trainer.model import StochCon
+from trainer.recipe import Recipe
+from trainer.retrieval import Retrieval, evaluate_codes, evaluate_floats
+from trainer.sources import Source
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A labelled source as a model sees it."""
+
+    labels: Tensor
+    """int64 [n]."""
+    pixels: Tensor
+    """float32 [n, S * S * 3] in [0, 1]."""
+    features: Tensor | None
+    """h, float32 [n, num_features]; None for an exported model, which does not give it."""
+    logits: Tensor | None
+    """float32 [n, num_bits]; None without a latent."""
+    codes: Codes | None
+    """uint8 [n, num_bits / 8]; None without a latent."""
+
+
+class Encoder(Protocol):
+    """uint8 images [N, S, S, 3] to features and logits."""
+
+    image_size: int
+
+    def __call__(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Codes | None]: ...
+
+
+class RunEncoder:
+    """The model of a run's checkpoint, in float32 evaluation mode."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.recipe, self.model = load_run(folder)
+        self.image_size = self.recipe.image_size
+        self._device = device
+        self.model.to(device)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Codes | None]:
+        x = images.to(self._device).permute(0, 3, 1, 2).float().div(255)
+        h = self.model.features(x.contiguous(memory_format=torch.channels_last))
+        if self.recipe.latent == "none":
+            return h.cpu(), None, None
+        logits = self.model.logits(h).cpu()
+        return h.cpu(), logits, pack_logits(logits.numpy())
+
+
+class FileEncoder:
+    """An exported ONNX file, run by onnxruntime: the codes that users will get."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        from contracts.model_file import read_manifest
+
+        self.image_size = read_manifest(path).preprocessing.height
+        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Codes | None]:
+        code, logits = self._session.run(["code", "logits"], {"image": images.numpy()})
+        return None, torch.from_numpy(logits), code
+
+
+def load_run(folder: Path) -> tuple[Recipe, StochCon]:
+    """Recipe and model of a run's last checkpoint, in evaluation mode. Raises ValueError if there is none."""
+    checkpoint = checkpoints.load(folder)
+    if checkpoint is None:
+        raise ValueError(f"{folder} holds no {checkpoints.CHECKPOINT}: train with `stochcon train` first")
+    model = StochCon(checkpoint.recipe)
+    model.load_state_dict(checkpoint.model)
+    return checkpoint.recipe, model.eval()
+
+
+def embed(encoder: Encoder, source: Source) -> Embeddings:
+    """Every labelled image of `source`, cropped as the service does. Raises ValueError without labels."""
+    if source.classes is None:
+        raise ValueError("the images have no labels, and k-NN and mAP need them: give labelled --images")
+    parts: list[tuple[Tensor, Tensor | None, Tensor | None, Codes | None]] = []
+    numbers: list[Tensor] = []
+    with Dataset(source, encoder.image_size, evaluation=True) as dataset:
+        for batch in dataset.batches(_chunks(len(source))):
+            parts.append((batch.images, *encoder(batch.images)))
+            numbers.append(batch.samples)
+    features = [h for _, h, _, _ in parts if h is not None]
+    logits = [x for _, _, x, _ in parts if x is not None]
+    codes = [c for _, _, _, c in parts if c is not None]
+    labels = [source.label(int(number)) for number in torch.cat(numbers)]
+    return Embeddings(
+        labels=torch.tensor([-1 if label is None else label for label in labels]),
+        pixels=torch.cat([images.flatten(1) for images, _, _, _ in parts]).float().div_(255),
+        features=torch.cat(features) if features else None,
+        logits=torch.cat(logits) if logits else None,
+        codes=np.concatenate(codes) if codes else None,
+    )
+
+
+def report(queries: Embeddings, gallery: Embeddings, k: int = 20) -> dict[str, float]:
+    """Every comparison that can be made, as `<representation>_knn_top1` and `<representation>_map`."""
+    found: dict[str, Retrieval] = {}
+    labels = queries.labels, gallery.labels
+    found["pixels"] = evaluate_floats(queries.pixels, labels[0], gallery.pixels, labels[1], k)
+    if queries.features is not None and gallery.features is not None:
+        found["features"] = evaluate_floats(queries.features, labels[0], gallery.features, labels[1], k)
+        projected = random_projection(gallery.features, [queries.features, gallery.features])
+        found["projection2048"] = evaluate_codes(projected[0], labels[0], projected[1], labels[1], k)
+    values: dict[str, float] = {}
+    if queries.codes is not None and gallery.codes is not None:
+        found["codes"] = evaluate_codes(queries.codes, labels[0], gallery.codes, labels[1], k)
+        assert queries.logits is not None  # codes come from logits
+        values |= bit_statistics(queries.codes, queries.logits)
+    for name, retrieval in found.items():
+        values |= {f"{name}_knn_top1": retrieval.knn_top1, f"{name}_map": retrieval.mean_ap}
+    return values
+
+
+def random_projection(
+    fitted_on: Tensor, features: list[Tensor], num_bits: int = 2048, seed: int = 0
+) -> list[Codes]:
+    """Signs of a Gaussian random projection of centred features: the code that needs no training.
+
+    Centred on the mean of `fitted_on`, without which every plane misses the cloud of ReLU features.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    planes = torch.randn(fitted_on.shape[1], num_bits, generator=generator)
+    mean = fitted_on.mean(0)
+    return [pack_logits(((h - mean) @ planes).numpy()) for h in features]
+
+
+def bit_statistics(codes: Codes, logits: Tensor) -> dict[str, float]:
+    """Countable metrics of section 4.3 on codes [n, num_bytes] and their logits [n, num_bits]."""
+    p = torch.sigmoid(logits.double())
+    entropy = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / np.log(2)
+    share = unpack(codes).mean(axis=0)
+    return {
+        "active_bits": float(active_bits(codes).mean()),
+        "entropy_bits": float(entropy.sum(1).mean()),
+        "dead_bits": float(((share == 0) | (share == 1)).sum()),
+    }
+
+
+def _chunks(count: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    for start in range(0, count, _BATCH):
+        yield np.arange(start, min(start + _BATCH, count))

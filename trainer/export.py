@@ -1,0 +1,215 @@
+"""From a run to one self-contained ONNX file: uint8 pixels in, packed codes and logits out.
+
+Normalisation, thresholding and packing are inside the graph, so no other part repeats them. Weights are
+stored in float16 and computed with in float32.
+"""
+
+import copy
+import logging
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from contracts.codes import pack_logits
+from contracts.manifest import MANIFEST_KEY, ModelManifest, Preprocessing
+from trainer.evaluate import load_run
+from trainer.model import StochCon
+
+_OPSET = 18
+_FLOAT16_FROM = 256
+"""Tensors with fewer values stay float32: biases and statistics weigh nothing and matter most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """An exported file against PyTorch with the same float16 weights, on random images."""
+
+    max_error: float
+    """Largest difference of a logit (or feature)."""
+    flipped_bits: int
+    """Bits that differ. Only logits within `max_error` of 0 can flip."""
+    num_bits: int
+    """Bits compared."""
+
+
+class EncodingGraph(nn.Module):
+    """What the file computes: uint8 [N, H, W, 3] to code uint8 [N, bits / 8] and logits [N, bits]."""
+
+    weights: Tensor
+
+    def __init__(self, model: StochCon, num_bits: int) -> None:
+        super().__init__()
+        self.model = model
+        self.num_bytes = num_bits // 8
+        # Most significant bit first. Floats, because few providers reduce bytes; 255 is exact even in bf16.
+        self.register_buffer("weights", 2.0 ** torch.arange(7, -1, -1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model.logits(self.model.features(_to_unit(image)))
+        bits = (logits >= 0).float().reshape(-1, self.num_bytes, 8)
+        return (bits * self.weights).sum(-1).to(torch.uint8), logits
+
+
+class FeatureGraph(nn.Module):
+    """For a model without a latent: uint8 [N, H, W, 3] to features [N, num_features]."""
+
+    def __init__(self, model: StochCon) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.model.features(_to_unit(image))
+
+
+def export(
+    run: Path,
+    path: Path,
+    *,
+    name: str,
+    version: str = "1",
+    data: str = "",
+    licence: str = "",
+    metrics: dict[str, float] | None = None,
+) -> tuple[ModelManifest, Parity]:
+    """Write the model of `run` to `path` and check it against PyTorch.
+
+    Raises ValueError for a run without a checkpoint, RuntimeError if the file does not compute what the
+    model does.
+    """
+    recipe, model = load_run(run)
+    _fuse_batchnorm(model)
+    _round_weights(model)
+    makes_codes = recipe.latent == "bernoulli"
+    num_bits = recipe.num_bits if makes_codes else model.backbone.num_features
+    graph = EncodingGraph(model, num_bits) if makes_codes else FeatureGraph(model)
+    manifest = ModelManifest(
+        name=name,
+        version=version,
+        num_bits=num_bits,
+        preprocessing=Preprocessing(height=recipe.image_size, width=recipe.image_size, resize="crop"),
+        latent=recipe.latent,
+        recipe=recipe.to_dict(),
+        data=data,
+        metrics=metrics or {},
+        licence=licence,
+        created=datetime.now(UTC).replace(microsecond=0),
+    )
+    side = recipe.image_size
+    output_names = ["code", "logits"] if makes_codes else ["features"]
+    encoded = _to_onnx(graph.eval(), side, output_names, manifest)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(encoded)
+    parity = check_parity(partial, graph, side)
+    if parity.max_error > 1e-3:
+        raise RuntimeError(
+            f"{partial} differs from PyTorch by {parity.max_error:.3g} in a logit: the export is wrong, "
+            "and the file has been left for inspection"
+        )
+    partial.replace(path)
+    return manifest, parity
+
+
+@torch.no_grad()
+def check_parity(path: Path, graph: nn.Module, side: int, count: int = 32) -> Parity:
+    """Compare the file, run by onnxruntime, with PyTorch on `count` random images.
+
+    Raises RuntimeError if a code is not the packed signs of its own logits.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    theirs = session.run(None, {"image": images})
+    ours = graph(torch.from_numpy(images))
+    if isinstance(ours, Tensor):
+        return Parity(float(np.abs(theirs[0] - ours.numpy()).max()), 0, 0)
+    code, logits = theirs
+    if not np.array_equal(code, pack_logits(logits)):
+        raise RuntimeError(f"{path} packs codes that are not the signs of its logits")
+    flipped = int(np.bitwise_count(code ^ ours[0].numpy()).sum())
+    return Parity(float(np.abs(logits - ours[1].numpy()).max()), flipped, logits.size)
+
+
+def _to_unit(image: Tensor) -> Tensor:
+    return image.permute(0, 3, 1, 2).float() / 255
+
+
+def _fuse_batchnorm(model: nn.Module) -> None:
+    """Fold each BatchNorm into the convolution before it, so that what is rounded is what is stored."""
+    for module in model.modules():
+        names = dict(module.named_children())
+        pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)]
+        if isinstance(module, nn.Sequential):
+            pairs = [("0", "1")]
+        for conv, norm in pairs:
+            first, second = names.get(conv), names.get(norm)
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(first, second))
+                setattr(module, norm, nn.Identity())
+
+
+def _round_weights(model: nn.Module) -> None:
+    """Round to float16 what will be stored so, which makes the parity check exact about the rest."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point() and tensor.numel() >= _FLOAT16_FROM:
+            tensor.copy_(tensor.half().float())
+
+
+def _to_onnx(graph: nn.Module, side: int, output_names: list[str], manifest: ModelManifest) -> bytes:
+    import onnx
+
+    # The exporter warns of its own deprecated calls, and of torchvision, which is not used.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
+            input_names=["image"],
+            output_names=output_names,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # None only when a file is written directly.
+    model = program.model_proto
+    _strip(model.graph)
+    _store_float16(model.graph)
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.model_dump_json()})
+    onnx.checker.check_model(model)
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _strip(graph: Any) -> None:
+    """Remove what the exporter notes about the source code, paths of this machine among it."""
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    graph.doc_string = ""
+
+
+def _store_float16(graph: Any) -> None:
+    """Store large float32 tensors as float16, cast back where the graph starts."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _FLOAT16_FROM:
+            continue
+        values = numpy_helper.to_array(tensor).astype(np.float16)
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values, f"{name}_float16"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *copy.deepcopy(list(graph.node))]
+    del graph.node[:]
+    graph.node.extend(nodes)
