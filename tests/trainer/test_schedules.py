@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from trainer.schedules import gumbel_temperature, learning_rate
@@ -10,7 +12,7 @@ def test_learning_rate_warms_up_linearly_and_falls_to_zero_by_one_cosine() -> No
     assert rates[9] == rates[10] == pytest.approx(2.0)
     assert rates[55] == pytest.approx(1.0)  # half of the cosine
     assert rates[100] == pytest.approx(0.0)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_no_warm_up_starts_at_the_peak() -> None:
@@ -22,5 +24,5 @@ def test_gumbel_temperature_goes_from_start_to_end_by_half_a_cosine() -> None:
     assert values[0] == pytest.approx(1.0)
     assert values[50] == pytest.approx(0.55)
     assert values[100] == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(values, values[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(values))
     assert gumbel_temperature(0, 1, 1.0, 0.1) == pytest.approx(1.0)
