@@ -66,6 +66,8 @@ def train(
         reported_step = start_step
         batches = dataset.batches(_orders(recipe, len(source), start_step, num_steps))
         for step, batch in enumerate(batches, start=start_step):
+            if len(batch.samples) < 2:
+                continue  # all but one of these images are broken, and one alone has no negatives
             lr = learning_rate(step, num_steps, warmup_steps, peak_lr)
             gumbel = gumbel_temperature(step, num_steps, recipe.gumbel_start, recipe.gumbel_end)
             for group in optimizer.param_groups:
@@ -81,7 +83,7 @@ def train(
 
             done, now = step + 1, time.monotonic()
             report = done % _REPORT_EVERY == 0 or done == num_steps
-            save = now - saved_s >= checkpoint_every_s or done == num_steps
+            save = now - saved_s >= checkpoint_every_s
             if report or save:
                 value = _finite(loss.item(), done, folder)
             if report:
@@ -101,6 +103,7 @@ def train(
             if save:
                 checkpoints.save(folder, Checkpoint(recipe, done, model.state_dict(), optimizer.state_dict()))
                 saved_s = now
+        checkpoints.save(folder, Checkpoint(recipe, num_steps, model.state_dict(), optimizer.state_dict()))
         if dataset.broken:
             (folder / "broken.txt").write_text("\n".join(dataset.broken.values()) + "\n")
     return model

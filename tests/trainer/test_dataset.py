@@ -1,0 +1,74 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contracts.manifest import Preprocessing
+from contracts.pixels import load_pixels
+from tests.tiny_images import make_png, write_parquet
+from trainer import dataset as dataset_module
+from trainer.dataset import Dataset, epoch_order
+from trainer.sources import open_source
+
+
+@pytest.fixture(params=["cached", "streamed"])
+def caching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "streamed":
+        monkeypatch.setattr(dataset_module, "CACHE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("caching")
+def test_batches_come_in_the_order_asked_for(coloured: Path) -> None:
+    source = open_source([coloured])
+    wanted = [np.array([40, 3]), np.array([3, 7, 9]), np.array([0]), np.array([47, 1])]
+    with Dataset(source, 16) as dataset:
+        batches = list(dataset.batches(iter(wanted)))
+    assert [batch.samples.tolist() for batch in batches] == [w.tolist() for w in wanted]
+    square = Preprocessing(height=16, width=16, resize="squash")
+    for batch in batches:
+        for sample, image in zip(batch.samples, batch.images, strict=True):
+            np.testing.assert_array_equal(image.numpy(), load_pixels(source.read(int(sample)), square))
+
+
+@pytest.mark.usefixtures("caching")
+def test_broken_images_are_skipped_counted_and_named(tmp_path: Path) -> None:
+    good = make_png(0, 0)
+    path = write_parquet(tmp_path / "x.parquet", [good, good[:60], b"text", None, good])
+    with Dataset(open_source([path]), 16) as dataset:
+        for _ in range(2):
+            (batch,) = dataset.batches([np.arange(5)])
+            assert batch.samples.tolist() == [0, 4]
+            assert batch.images.shape == (2, 16, 16, 3)
+        assert sorted(dataset.broken) == [1, 2, 3]
+        assert all(f"x.parquet, row {i}: " in dataset.broken[i] for i in (1, 2, 3))
+
+
+def test_a_batch_of_broken_images_is_empty(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", [b"1", b"2"])
+    with Dataset(open_source([path]), 16) as dataset:
+        (batch,) = dataset.batches([np.arange(2)])
+    assert batch.images.shape == (0, 16, 16, 3)
+
+
+def test_training_squashes_the_whole_image_and_evaluation_crops_as_the_service_does(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    source = open_source([write_parquet(tmp_path / "wide.parquet", [encoded.getvalue()])])
+    with Dataset(source, 10) as training, Dataset(source, 10, evaluation=True) as evaluation:
+        (squashed,) = training.batches([np.arange(1)])
+        (cropped,) = evaluation.batches([np.arange(1)])
+    assert squashed.aspects.tolist() == [3.0]
+    assert 0.3 < squashed.images.float().mean() / 255 < 0.4
+    assert cropped.images.float().mean() / 255 > 0.95
+
+
+def test_an_epochs_order_is_a_permutation_fixed_by_seed_and_epoch() -> None:
+    order = epoch_order(1, 2, 100)
+    assert sorted(order) == list(range(100))
+    np.testing.assert_array_equal(order, epoch_order(1, 2, 100))
+    assert not np.array_equal(order, epoch_order(1, 3, 100))
+    assert not np.array_equal(order, epoch_order(2, 2, 100))
