@@ -1,0 +1,342 @@
+"""Encoder, store and active model as one object: everything the service does, without HTTP.
+
+The HTTP routes use it, and so does the command line where nobody else owns the store. All calls
+block and are safe to make from many threads. The model is loaded when first needed, so that work on
+items alone costs no model; `start` loads it at once.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Self
+
+from uuid_utils import uuid7
+
+from contracts.codes import stack
+from contracts.errors import InvalidItem, InvalidQuery, ModelMismatch, NotFound, StochConError
+from index.embedded import EmbeddedStore
+from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item, ModelRef, SearchResult, Store
+from service.encoding.encoder import Encoder, EncoderSettings, Observer
+from service.encoding.encoding import Encoding
+from service.knn import vote
+from service.models import ModelFile, ModelFolder
+from service.queries import (
+    Classification,
+    Image,
+    NewItem,
+    Query,
+    SearchOptions,
+    at_position,
+    check_item,
+    check_queries,
+    to_code,
+)
+from service.settings import Settings
+
+
+class Engine:
+    """A store, the models, and the encoder of the active one."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: ModelFolder,
+        *,
+        model: str | None = None,
+        encoder_settings: EncoderSettings | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """Take over `store`, which `close` closes. `model` is a name, an id or a path."""
+        self.store = store
+        self.models = models
+        self._wanted = model
+        self._encoder_settings = encoder_settings
+        self._observer = observer
+        self._loading = threading.Lock()
+        self._active: ModelFile | None = None
+        self._encoder: Encoder | None = None
+
+    @classmethod
+    def open(
+        cls, settings: Settings, *, owner_url: str | None = None, observer: Observer | None = None
+    ) -> Self:
+        """Open the store of `settings.data`, whose owner others are told to find at `owner_url`.
+
+        Raises StoreLocked if another process owns the store, StoreCorrupt, BackendUnavailable.
+        """
+        store = EmbeddedStore.open(settings.data, owner_url=owner_url, num_threads=settings.threads)
+        return cls(
+            store,
+            ModelFolder(settings.models),
+            model=settings.model,
+            encoder_settings=settings.encoder_settings(),
+            observer=observer,
+        )
+
+    def start(self) -> None:
+        """Load and warm the active model now. Raises NotFound, InvalidModel, BackendUnavailable."""
+        _ = self.encoder
+
+    def close(self) -> None:
+        """Finish what is being encoded, then give the store back."""
+        with self._loading:
+            if self._encoder is not None:
+                self._encoder.close()
+        self.store.close()
+
+    @property
+    def active(self) -> ModelFile:
+        """The model that encodes. Raises NotFound, InvalidModel."""
+        if self._active is None:
+            self._active = self.models.select(self._wanted)
+        return self._active
+
+    @property
+    def encoder(self) -> Encoder:
+        """The active model's encoder. Raises NotFound, InvalidModel, BackendUnavailable."""
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = Encoder(
+                    self.active.path, self.active.manifest, self._encoder_settings, self._observer
+                )
+            return self._encoder
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the model is loaded and works."""
+        return self._encoder is not None and self._encoder.failure is None
+
+    # Encoding
+
+    def submit(self, images: Sequence[bytes]) -> list[Future[Encoding]]:
+        """Queue image files and return a future for each. Raises Overloaded; see `Encoder.submit_all`."""
+        return self.encoder.submit_all(images)
+
+    def encode(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
+        """Encodings in order, with an error in the place of each bad image."""
+        return list(self.encode_many(images))
+
+    def encode_many(self, images: Iterable[bytes]) -> Iterator[Encoding | StochConError]:
+        """The same for a stream of any length, in bounded memory; see `Encoder.encode_many`."""
+        return self.encoder.encode_many(images)
+
+    # Search
+
+    def search(self, query: Query, options: SearchOptions | None = None) -> SearchResult:
+        """Nearest items of one query; see `search_many`."""
+        return self.search_many([query], options)[0]
+
+    def search_many(
+        self, queries: Sequence[Query], options: SearchOptions | None = None
+    ) -> list[SearchResult]:
+        """Nearest items of each query, in order.
+
+        Raises InvalidQuery, InvalidItem (a code of another length), InvalidImage, ModelMismatch and
+        NotFound (the collection, or the item of a query by id). The default collection is empty
+        while it does not exist.
+        """
+        return self._search(queries, options or SearchOptions(), labelled_only=False)
+
+    def classify(self, query: Query, options: SearchOptions | None = None) -> Classification:
+        """Labels of one query; see `classify_many`."""
+        return self.classify_many([query], options)[0]
+
+    def classify_many(
+        self, queries: Sequence[Query], options: SearchOptions | None = None
+    ) -> list[Classification]:
+        """Labels of each query by the votes of its `k` nearest labelled items; see `knn.vote`.
+
+        Raises as `search_many`, and InvalidQuery for `rescore`, which has no say in a vote.
+        """
+        options = options or SearchOptions()
+        if options.rescore:
+            raise InvalidQuery("rescore is not used for a classification: leave it out")
+        results = self._search(queries, options, labelled_only=True)
+        num_bits = self.model_of(options.collection).num_bits
+        return [Classification(vote(result.hits, num_bits), result) for result in results]
+
+    def model_of(self, collection: str) -> ModelRef:
+        """The model that a collection is bound to; the active one for a default not made yet."""
+        return self.collection(collection).model
+
+    def _search(
+        self, queries: Sequence[Query], options: SearchOptions, labelled_only: bool
+    ) -> list[SearchResult]:
+        check_queries(queries, options)
+        info = self._find(options.collection)
+        model = info.model if info else self.active.ref()
+        encodings = self._encode_for(
+            [query.image for query in queries if query.image is not None], model, options.collection
+        )
+        if info is None:
+            self._codes(queries, encodings, model, options.collection, exists=False)
+            return [SearchResult(hits=[], truncated=False, exact=True) for _ in queries]
+        if options.rescore:
+            return [
+                self.store.rescore(
+                    options.collection,
+                    encoding.logits,
+                    k=options.k,
+                    radius=options.radius,
+                    where=options.filter,
+                )
+                for encoding in encodings
+            ]
+        return self.store.search(
+            options.collection,
+            stack(self._codes(queries, encodings, model, options.collection), model.num_bits),
+            k=options.k,
+            radius=options.radius,
+            where=options.filter,
+            labelled_only=labelled_only,
+            exact=options.exact,
+        )
+
+    def _codes(
+        self,
+        queries: Sequence[Query],
+        encodings: Sequence[Encoding],
+        model: ModelRef,
+        collection: str,
+        exists: bool = True,
+    ) -> list[bytes]:
+        ids = [query.id for query in queries if query.id is not None]
+        items = iter(self.store.get(collection, ids) if ids and exists else [None] * len(ids))
+        images = iter(encodings)
+        codes = []
+        for query in queries:
+            if query.image is not None:
+                codes.append(next(images).code)
+            elif query.code is not None:
+                self._check_named(query.model, model, collection)
+                codes.append(to_code(query.code, model.num_bits))
+            else:
+                item = next(items)
+                if item is None:
+                    raise _no_item(query.id, collection)
+                codes.append(item.code)
+        return codes
+
+    # Items
+
+    def upsert(
+        self, items: Sequence[NewItem], collection: str = DEFAULT_COLLECTION, model: str | None = None
+    ) -> list[str]:
+        """Keep items, all or nothing, in place of those with the same ids; returns the ids in order.
+
+        `model` is the id of the model that made the codes, the active one if None. Durable when it
+        returns. Raises InvalidItem, InvalidImage, ModelMismatch.
+        """
+        if not items:
+            return []
+        for position, item in enumerate(items):
+            check_item(item, position)
+        info = self._find(collection)
+        bound = info.model if info else self.active.ref()
+        images = [item.image for item in items if item.image is not None]
+        encodings = iter(self._encode_for(images, bound, collection))
+        if len(images) < len(items):
+            self._check_named(model, bound, collection)
+        ready = []
+        for position, item in enumerate(items):
+            try:
+                code = to_code(item.code, bound.num_bits) if item.code is not None else next(encodings).code
+            except InvalidItem as exc:
+                raise InvalidItem(f"item {position}: {exc}") from exc
+            item_id = str(uuid7()) if item.id is None else item.id
+            ready.append(Item(item_id, code, item.label, item.metadata, item.uri))
+        provider = self.encoder.provider if images else ""
+        self.store.upsert(collection, ready, replace(bound, provider=provider))
+        return [item.id for item in ready]
+
+    def get(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> Item:
+        """One item. Raises NotFound."""
+        item = self.store.get(collection, [item_id])[0] if self._find(collection) else None
+        if item is None:
+            raise _no_item(item_id, collection)
+        return item
+
+    def delete(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> None:
+        """Delete one item; durable when it returns. Raises NotFound."""
+        if not (self._find(collection) and self.store.delete(collection, [item_id])):
+            raise _no_item(item_id, collection)
+
+    def list_items(
+        self, collection: str = DEFAULT_COLLECTION, after: str | None = None, limit: int = 100
+    ) -> list[Item]:
+        """Items in the order of their ids' UTF-8 bytes, from the first id above `after`."""
+        return self.store.list_items(collection, after, limit) if self._find(collection) else []
+
+    # Collections
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        return self.store.collections()
+
+    def collection(self, name: str = DEFAULT_COLLECTION) -> CollectionInfo:
+        """One collection. Raises NotFound, but for the default, which is empty while it does not exist."""
+        return self._find(name) or CollectionInfo(name, self.active.ref(), 0, 0, 0, 0)
+
+    def create_collection(self, name: str) -> CollectionInfo:
+        """Make an empty collection for the active model, or return the one there is.
+
+        Raises ModelMismatch if it is bound to another model.
+        """
+        return self.store.create_collection(name, self.active.ref())
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection and its items. Raises NotFound."""
+        self.store.delete_collection(name)
+
+    def _find(self, name: str) -> CollectionInfo | None:
+        """The collection, or None for a default that does not exist. Raises NotFound."""
+        try:
+            return self.store.collection(name)
+        except NotFound:
+            if name == DEFAULT_COLLECTION:
+                return None
+            raise
+
+    # Models
+
+    def _encode_for(self, images: Sequence[Image], bound: ModelRef, collection: str) -> list[Encoding]:
+        """Encodings of images for a collection bound to `bound`. Raises the first bad image's error."""
+        if not images:
+            return []
+        if bound.id != self.active.id:
+            raise ModelMismatch(
+                f"the collection {collection!r} keeps codes of the model {_show(bound)} and images are "
+                f"encoded by {_show(self.active.ref())}: serve with --model {bound.name}, or use another "
+                "collection"
+            )
+        encoded = iter(self.encode_many(image for image in images if isinstance(image, bytes)))
+        results: list[Encoding] = []
+        for position, image in enumerate(images):
+            encoding = next(encoded) if isinstance(image, bytes) else image
+            if isinstance(encoding, StochConError):
+                raise at_position(encoding, position) if len(images) > 1 else encoding
+            results.append(encoding)
+        return results
+
+    def _check_named(self, named: str | None, bound: ModelRef, collection: str) -> None:
+        """Raise ModelMismatch unless posted codes are of the model that the collection is bound to."""
+        if named is None and bound.id == self.active.id:
+            return
+        if named != bound.id:
+            made_by = f"the model {named}" if named else f"the active model {_show(self.active.ref())}"
+            raise ModelMismatch(
+                f"the collection {collection!r} keeps codes of the model {_show(bound)} and these codes are "
+                f"of {made_by}: encode the images again, use another collection, or say by `model` that "
+                f"{bound.id} made the codes"
+            )
+
+
+def _no_item(item_id: str | None, collection: str) -> NotFound:
+    return NotFound(
+        f"there is no item {item_id!r} in the collection {collection!r}: list them with GET /items"
+    )
+
+
+def _show(model: ModelRef) -> str:
+    return f"{model.name} ({model.id[:12]}, {model.num_bits} bits)"

@@ -1,0 +1,115 @@
+"""The folder of model files: which there are, and which one is in use."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import InvalidModel, NotFound
+from contracts.manifest import ModelManifest
+from contracts.model_file import read_model
+from index.protocol import ModelRef
+from service.encoding.session import require_codes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model that lies in a file."""
+
+    path: Path
+    manifest: ModelManifest
+    id: str
+
+    @property
+    def makes_codes(self) -> bool:
+        """Whether it can be served; others export features for evaluation."""
+        return self.manifest.latent == "bernoulli"
+
+    def ref(self, provider: str = "") -> ModelRef:
+        """The model as collections know it."""
+        return ModelRef(self.id, self.manifest.name, self.manifest.num_bits, provider)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelListing:
+    """What a folder holds."""
+
+    models: list[ModelFile]
+    """Newest first."""
+    faults: dict[str, str]
+    """What is wrong with the files that are no models, by file name."""
+
+
+class ModelFolder:
+    """The `*.onnx` files of one folder. Safe to use from many threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        # A model's id is a hash over the whole file, so a file is read again only when it has changed.
+        self._read: dict[Path, tuple[tuple[int, int], ModelFile]] = {}
+
+    def list(self) -> ModelListing:
+        """All models, newest first, with what is wrong with files that are none."""
+        models: list[ModelFile] = []
+        faults: dict[str, str] = {}
+        for path in sorted(self.path.glob("*.onnx")):
+            try:
+                models.append(self.read(path))
+            except InvalidModel as exc:
+                faults[path.name] = str(exc)
+        models.sort(key=lambda model: (model.manifest.created, model.id), reverse=True)
+        return ModelListing(models, faults)
+
+    def get(self, model_id: str) -> ModelFile:
+        """The model of that id. Raises NotFound."""
+        for model in self.list().models:
+            if model.id == model_id:
+                return model
+        raise NotFound(
+            f"there is no model with the id {model_id!r} in {self.path}: list them with GET /models"
+        )
+
+    def select(self, wanted: str | None) -> ModelFile:
+        """The model of that path, id or name (the newest of the name), or the newest that makes codes.
+
+        Raises NotFound if there is none, InvalidModel if it makes no codes.
+        """
+        if wanted is not None and (wanted.endswith(".onnx") or "/" in wanted):
+            model = self.read(Path(wanted))
+        else:
+            model = self._find(wanted)
+        require_codes(model.manifest)
+        return model
+
+    def read(self, path: Path) -> ModelFile:
+        """One model file. Raises InvalidModel."""
+        try:
+            stat = path.stat()
+        except OSError as exc:
+            raise InvalidModel(f"cannot read the model {path}: {exc.strerror}") from exc
+        version = (stat.st_mtime_ns, stat.st_size)
+        with self._lock:
+            known = self._read.get(path)
+        if known is not None and known[0] == version:
+            return known[1]
+        manifest, model_id = read_model(path)
+        model = ModelFile(path, manifest, model_id)
+        with self._lock:
+            self._read[path] = (version, model)
+        return model
+
+    def _find(self, wanted: str | None) -> ModelFile:
+        listing = self.list()
+        if wanted is None:
+            found = [model for model in listing.models if model.makes_codes]
+        else:
+            found = [model for model in listing.models if wanted in (model.id, model.manifest.name)]
+        if found:
+            return found[0]
+        there = ", ".join(model.manifest.name for model in listing.models) or "none"
+        broken = "".join(f"; {fault}" for fault in listing.faults.values())
+        what = f"no model {wanted!r}" if wanted else "no model that makes codes"
+        raise NotFound(
+            f"there is {what} in {self.path} (models there: {there}{broken}): choose another with --model or "
+            "--models, or make one with `stochcon train` and `stochcon export`"
+        )

@@ -1,0 +1,102 @@
+"""What can be asked of the engine: queries, items to keep, and their limits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contracts.codes import check_length, from_text, num_bytes
+from contracts.errors import InvalidItem, InvalidQuery, StochConError
+from index.protocol import DEFAULT_COLLECTION, Metadata, SearchResult
+from service.encoding.encoding import Encoding
+from service.knn import LabelScore
+
+MAX_K = 1000
+MAX_QUERIES = 256
+
+Image = bytes | Encoding
+"""The bytes of an image file, or what they were already encoded to."""
+
+Code = bytes | str
+"""A packed code, or its standard base64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: exactly one of `image`, `code` and `id`."""
+
+    image: Image | None = None
+    code: Code | None = None
+    id: str | None = None
+    model: str | None = None
+    """Id of the model that made `code`; the active one if None."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """Where and how to look."""
+
+    collection: str = DEFAULT_COLLECTION
+    k: int = 10
+    radius: int | None = None
+    """Largest distance in bits, inclusive."""
+    filter: Mapping[str, Any] | None = None
+    exact: bool = True
+    rescore: bool = False
+    """Rank by expected distance under the image's posterior."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """An item to keep: exactly one of `image` and `code`."""
+
+    id: str | None = None
+    """A UUIDv7 is made if None."""
+    image: Image | None = None
+    code: Code | None = None
+    label: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Labels of one query, best first, and the labelled neighbours that voted."""
+
+    labels: list[LabelScore]
+    neighbours: SearchResult
+    method: str = "knn"
+
+
+def check_queries(queries: Sequence[Query], options: SearchOptions) -> None:
+    """Raise InvalidQuery for numbers out of range, and for a query that is not exactly one thing."""
+    if not 1 <= len(queries) <= MAX_QUERIES:
+        raise InvalidQuery(f"there are {len(queries)} queries: send 1 to {MAX_QUERIES}")
+    if not 1 <= options.k <= MAX_K:
+        raise InvalidQuery(f"k is {options.k}: it must be 1 to {MAX_K}")
+    if options.radius is not None and options.radius < 0:
+        raise InvalidQuery(f"radius is {options.radius}: it must be 0 or more bits")
+    for query in queries:
+        if sum(part is not None for part in (query.image, query.code, query.id)) != 1:
+            raise InvalidQuery("a query must have exactly one of image, code and id")
+        if options.rescore and query.image is None:
+            raise InvalidQuery("rescore needs the image: a code alone does not say how sure its bits are")
+
+
+def check_item(item: NewItem, position: int) -> None:
+    """Raise InvalidItem unless the item is exactly one of an image and a code."""
+    if (item.image is None) == (item.code is None):
+        raise InvalidItem(f"item {position} must have exactly one of image and code")
+
+
+def to_code(code: Code, num_bits: int) -> bytes:
+    """The packed code. Raises InvalidItem for text that is no base64, or another length."""
+    if isinstance(code, str):
+        return from_text(code, num_bits)
+    check_length(code, num_bytes(num_bits))
+    return code
+
+
+def at_position(error: StochConError, position: int) -> StochConError:
+    """The same error, saying which of several images it is about."""
+    named: StochConError = type(error)(f"image {position}: {error}")
+    return named

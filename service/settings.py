@@ -1,0 +1,83 @@
+"""The service's settings: environment variables `STOCHCON_*`, under whatever the command line says."""
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.pixels import ImageLimits
+from service.encoding.encoder import EncoderSettings
+from service.encoding.session import ProviderChoice
+
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+"""Where the models that ship lie in a checkout."""
+
+
+class Settings(BaseSettings):
+    """Built once, passed down. A keyword argument beats `STOCHCON_<NAME>`, which beats the default."""
+
+    model_config = SettingsConfigDict(env_prefix="STOCHCON_", frozen=True, extra="forbid")
+
+    data: Path = Path("data")
+    """Folder of the store."""
+    models: Path = SHIPPED_MODELS
+    """Folder of model files."""
+    model: str | None = None
+    """Name, id or path of the model to use; the newest that makes codes if not given."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes any free port."""
+    api_key: SecretStr | None = None
+    """What callers must send as `Authorization: Bearer KEY`."""
+    insecure: bool = False
+    """Allow an address that others can reach without an API key."""
+    provider: ProviderChoice = "auto"
+    """Execution provider of the model."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of the model, of decoding and of search; the cores that the process may use if not given."""
+
+    max_image_bytes: int = Field(default=32 * 2**20, gt=0)
+    max_image_pixels: int = Field(default=100_000_000, gt=0)
+    max_images: int = Field(default=64, gt=0)
+    """Images in one request."""
+    max_body_bytes: int = Field(default=128 * 2**20, gt=0)
+    """Bytes of one request's body."""
+    max_total_body_bytes: int = Field(default=512 * 2**20, gt=0)
+    """Bytes of all requests' bodies held at once; beyond, 429."""
+    max_codes: int = Field(default=10_000, gt=0)
+    """Items with codes in one request."""
+    max_queue_images: int = Field(default=512, gt=0)
+    """Images that wait for their codes at once; beyond, 429."""
+    max_queue_bytes: int = Field(default=256 * 2**20, gt=0)
+    """Bytes of image files that wait for decoding at once; beyond, 429."""
+
+    def encoder_settings(self) -> EncoderSettings:
+        """The part that the encoder needs."""
+        return EncoderSettings(
+            provider=self.provider,
+            num_threads=self.threads,
+            limits=ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels),
+            max_queue_images=self.max_queue_images,
+            max_queue_bytes=self.max_queue_bytes,
+        )
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to let others in unasked. Raises ValueError for an open address without a key."""
+    if settings.api_key is not None and not settings.api_key.get_secret_value():
+        raise ValueError("the API key is empty: set STOCHCON_API_KEY to a secret, or unset it")
+    if is_loopback(settings.host) or settings.api_key is not None or settings.insecure:
+        return
+    raise ValueError(
+        f"the address {settings.host} can be reached from other machines and no API key is set: "
+        "set STOCHCON_API_KEY, use --host 127.0.0.1, or say --insecure if the network is trusted"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
