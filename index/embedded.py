@@ -1,0 +1,276 @@
+"""EmbeddedStore: the store of one machine, in one folder, owned by one process.
+
+    data_dir/
+        store.lock
+        collections/
+            <name>/
+                catalog.sqlite      the truth
+                segments/           a cache of codes, made again whenever it does not match
+
+A collection exists if and only if its folder does: it is made under another name and renamed, and
+deleted by renaming it away first.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from contracts.codes import Codes
+from contracts.codes import num_bytes as code_bytes
+from contracts.errors import BackendUnavailable, NotFound
+from index.answers import nearest, rescored
+from index.catalog import Catalog
+from index.collection import CATALOG_NAME, SEGMENTS_NAME, Collection
+from index.filters import compile_filter
+from index.items import check_collection_name
+from index.lock import StoreLock
+from index.protocol import CollectionInfo, Item, ModelRef, SearchResult
+from index.search import Searcher
+from index.segment_files import sync_folder
+from index.verification import verify
+
+_COLLECTIONS_NAME = "collections"
+_TEMPORARY = "."  # First character of folders being made or deleted; no collection's name has it.
+
+
+class EmbeddedStore:
+    """`index.protocol.Store` on SQLite and FAISS. A context manager."""
+
+    def __init__(self, data_dir: Path, lock: StoreLock, num_threads: int) -> None:
+        self._root = data_dir / _COLLECTIONS_NAME
+        self._lock = lock
+        self._num_threads = num_threads
+        self._searcher = Searcher(num_threads)
+        # Guards the dictionary and the folders; never held during a search or a write of items.
+        self._collections_lock = threading.Lock()
+        self._collections: dict[str, Collection] = {}
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls, data_dir: Path, *, owner_url: str | None = None, num_threads: int | None = None
+    ) -> "EmbeddedStore":
+        """Take the store in `data_dir`, making it if need be.
+
+        `owner_url` is where this process serves, told to those who find the store locked;
+        `num_threads` is for searching, by default the processors that this process may use.
+        Raises StoreLocked, StoreCorrupt, BackendUnavailable.
+        """
+        with ExitStack() as undo:
+            try:
+                (data_dir / _COLLECTIONS_NAME).mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise BackendUnavailable(
+                    f"the store's folder {data_dir} cannot be made ({exc.strerror}): choose another --data"
+                ) from exc
+            lock = StoreLock(data_dir, owner_url)
+            undo.callback(lock.release)
+            store = cls(data_dir, lock, num_threads or len(os.sched_getaffinity(0)))
+            undo.callback(store._close_collections)
+            store._open_collections()
+            undo.pop_all()
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        with self._collections_lock:
+            self._check_open()
+            names = sorted(self._collections)
+        infos = []
+        for name in names:
+            try:
+                infos.append(self.collection(name))
+            except NotFound:  # Deleted since the names were read.
+                continue
+        return infos
+
+    def collection(self, name: str) -> CollectionInfo:
+        """One collection. Raises NotFound."""
+        with self._using(name) as collection:
+            return collection.info()
+
+    def create_collection(self, name: str, model: ModelRef) -> CollectionInfo:
+        """Make an empty collection, or return the one there is. Raises ModelMismatch, InvalidQuery."""
+        with self._using(name, model) as collection:
+            return collection.info()
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection, its items and its files, once calls under way are done. Raises NotFound."""
+        with self._collections_lock:
+            self._check_open()
+            collection = self._collections.get(name)
+            if collection is None:
+                raise _not_found(name)
+            collection.close()
+            del self._collections[name]
+            with _translated(collection.folder):
+                doomed = self._root / f"{_TEMPORARY}deleted-{uuid4().hex}"
+                collection.folder.rename(doomed)
+                sync_folder(self._root)
+        with _translated(doomed):
+            shutil.rmtree(doomed)
+
+    def upsert(self, name: str, items: Sequence[Item], model: ModelRef) -> None:
+        """Insert or replace items, all or nothing, making the collection if need be.
+
+        Raises InvalidItem, ModelMismatch, InvalidQuery.
+        """
+        with self._using(name, model) as collection:
+            collection.upsert(items)
+
+    def delete(self, name: str, ids: Sequence[str]) -> int:
+        """Delete those of `ids` that are there and return how many. Raises NotFound."""
+        with self._using(name) as collection:
+            return collection.delete(ids)
+
+    def get(self, name: str, ids: Sequence[str]) -> list[Item | None]:
+        """Items in the order of `ids`, None where there is none. Raises NotFound."""
+        with self._using(name) as collection:
+            return collection.get(ids)
+
+    def list_items(self, name: str, after: str | None = None, limit: int = 100) -> list[Item]:
+        """Items in the order of their ids' UTF-8 bytes, from the first id above `after`. Raises NotFound."""
+        with self._using(name) as collection:
+            return collection.list_items(after, limit)
+
+    def search(
+        self,
+        name: str,
+        queries: Codes,
+        *,
+        k: int = 10,
+        radius: int | None = None,
+        where: Mapping[str, Any] | None = None,
+        labelled_only: bool = False,
+        exact: bool = True,
+    ) -> list[SearchResult]:
+        """Nearest items of each packed query, uint8 [num_queries, num_bits / 8].
+
+        Answers are exact whatever `exact` says. Raises InvalidQuery, NotFound.
+        """
+        condition = compile_filter(where) if where else None
+        with self._using(name) as collection:
+            return nearest(
+                collection,
+                self._searcher,
+                queries,
+                k=k,
+                radius=radius,
+                condition=condition,
+                labelled_only=labelled_only,
+            )
+
+    def rescore(
+        self,
+        name: str,
+        logits: Any,
+        *,
+        k: int = 10,
+        radius: int | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> SearchResult:
+        """Nearest items by expected distance under the query's posterior, from float logits [num_bits].
+
+        Raises InvalidQuery, NotFound.
+        """
+        condition = compile_filter(where) if where else None
+        with self._using(name) as collection:
+            return rescored(collection, self._searcher, logits, k=k, radius=radius, condition=condition)
+
+    def verify(self) -> list[str]:
+        """Check everything stored against its checksums and itself; a line for each fault, none if sound."""
+        faults = []
+        for info in self.collections():
+            with self._using(info.name) as collection:
+                faults += verify(collection)
+        return faults
+
+    def close(self) -> None:
+        """Give the store back, once calls under way are done. Other calls then raise BackendUnavailable."""
+        with self._collections_lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._close_collections()
+            self._lock.release()
+
+    @contextmanager
+    def _using(self, name: str, model: ModelRef | None = None) -> Iterator[Collection]:
+        """The collection `name`, which stays open meanwhile; made if need be where a `model` is given."""
+        collection = self._find(name, model)
+        with collection.gate.entered() as is_open:
+            if not is_open:  # Deleted or closed since it was found.
+                with self._collections_lock:
+                    self._check_open()
+                raise _not_found(name)
+            if model is not None:
+                collection.check_model(model)
+            yield collection
+
+    def _find(self, name: str, model: ModelRef | None) -> Collection:
+        with self._collections_lock:
+            self._check_open()
+            collection = self._collections.get(name)
+            if collection is None:
+                if model is None:
+                    raise _not_found(name)
+                collection = self._collections[name] = self._create(name, model)
+            return collection
+
+    def _create(self, name: str, model: ModelRef) -> Collection:
+        check_collection_name(name)
+        code_bytes(model.num_bits)
+        folder = self._root / name
+        with _translated(folder):
+            unfinished = self._root / f"{_TEMPORARY}new-{uuid4().hex}"
+            (unfinished / SEGMENTS_NAME).mkdir(parents=True)
+            Catalog.create(unfinished / CATALOG_NAME, model)
+            sync_folder(unfinished)
+            unfinished.rename(folder)
+            sync_folder(self._root)
+        return Collection(folder, self._num_threads)
+
+    def _open_collections(self) -> None:
+        with _translated(self._root):
+            for folder in sorted(self._root.iterdir()):
+                if folder.name.startswith(_TEMPORARY):
+                    shutil.rmtree(folder)
+                else:
+                    self._collections[folder.name] = Collection(folder, self._num_threads)
+
+    def _close_collections(self) -> None:
+        for collection in self._collections.values():
+            collection.close()
+        self._searcher.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise BackendUnavailable("the store is closed: open it again")
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"there is no collection {name!r}: write an item to it, or choose one that is listed")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise BackendUnavailable(
+            f"{path} could not be used ({exc.strerror}): check the disk and the permissions"
+        ) from exc

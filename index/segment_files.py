@@ -1,0 +1,146 @@
+"""Segment files: a cache of codes that makes opening fast.
+
+A file is written once, under a name that holds its change number, and never altered. Order of a
+write: the whole file as `.part`, fsync, rename, fsync of the folder, and only then the catalogue's record
+of it. A crash in between leaves a file that no record names, which the next opening deletes. A file
+counts only if its header and checksum agree with the catalogue's record.
+
+    offset  bytes
+         0      8  magic "STOCHSEG"
+         8      4  format version, little-endian as all numbers here
+        12      4  num_bits
+        16      4  slots in the range
+        20      4  CRC-32 of everything else: bytes 0 to 19, then 24 to the end
+        24      8  first slot
+        32      8  change number
+        40     16  id of the collection
+        56      8  zero
+        64   8192  bitmap: slot alive at that change
+      8256   8192  bitmap: slot labelled
+     16448         codes by slot
+"""
+
+import os
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from contracts.codes import num_bytes
+from contracts.errors import BackendUnavailable
+from index.catalog import SegmentRecord
+from index.segments import SEGMENT_SLOTS, Segment
+
+_MAGIC, _VERSION = b"STOCHSEG", 1
+_HEADER = struct.Struct("<8sIIIIQQ16s8x")
+_CHECKSUM_AT, _CHECKSUM_END = 20, 24
+_BITMAP_BYTES = SEGMENT_SLOTS // 8
+
+
+class SegmentDamaged(Exception):
+    """A segment file that is missing, torn, altered or another's. Its codes are still in the catalogue."""
+
+
+class SegmentFiles:
+    """The segment files of one collection, in a folder of their own."""
+
+    def __init__(self, folder: Path, collection_id: bytes, num_bits: int) -> None:
+        self.folder = folder
+        self._collection_id = collection_id
+        self._num_bits = num_bits
+        self._code_bytes = num_bytes(num_bits)
+        self._num_bytes = _HEADER.size + 2 * _BITMAP_BYTES + SEGMENT_SLOTS * self._code_bytes
+
+    def write(self, segment: Segment, change: int) -> SegmentRecord:
+        """Write a full segment durably; it counts once its record is committed. Raises BackendUnavailable."""
+        assert segment.is_full
+        header = bytearray(
+            _HEADER.pack(
+                *(_MAGIC, _VERSION, self._num_bits, SEGMENT_SLOTS, 0),
+                *(segment.first_slot, change, self._collection_id),
+            )
+        )
+        parts = [segment.live.data, segment.labelled.data, segment.codes.data]
+        checksum = _checksum(header, *parts)
+        struct.pack_into("<I", header, _CHECKSUM_AT, checksum)
+        record = SegmentRecord(segment.number, change, checksum)
+        path = self.path(record)
+        part_path = path.with_suffix(".part")
+        try:
+            with part_path.open("wb") as file:
+                file.write(header)
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            part_path.rename(path)
+            sync_folder(self.folder)
+        except OSError as exc:
+            raise BackendUnavailable(
+                f"the segment file {path} cannot be written ({exc.strerror}): free some space, "
+                "or check the disk"
+            ) from exc
+        return record
+
+    def read(self, record: SegmentRecord) -> Segment:
+        """The segment as of its change. Raises SegmentDamaged unless it is the file that `record` means."""
+        path = self.path(record)
+        try:
+            content = np.fromfile(path, dtype=np.uint8)
+        except OSError as exc:
+            raise SegmentDamaged(f"{path} cannot be read ({exc.strerror})") from exc
+        if len(content) != self._num_bytes:
+            raise SegmentDamaged(f"{path} has {len(content)} bytes instead of {self._num_bytes}")
+        header, body = content[: _HEADER.size].tobytes(), content[_HEADER.size :]
+        expected = _HEADER.pack(
+            *(_MAGIC, _VERSION, self._num_bits, SEGMENT_SLOTS, record.checksum),
+            *(record.number * SEGMENT_SLOTS, record.change, self._collection_id),
+        )
+        if header != expected:
+            raise SegmentDamaged(f"{path} has the header of another file")
+        if _checksum(header, body.data) != record.checksum:
+            raise SegmentDamaged(f"{path} does not match its checksum")
+        live, labelled, codes = np.split(body, [_BITMAP_BYTES, 2 * _BITMAP_BYTES])
+        return Segment(
+            number=record.number,
+            size=SEGMENT_SLOTS,
+            num_live=int(np.bitwise_count(live).sum()),
+            codes=codes.reshape(SEGMENT_SLOTS, self._code_bytes),
+            live=live,
+            labelled=labelled,
+        )
+
+    def path(self, record: SegmentRecord) -> Path:
+        """Where the file of `record` is."""
+        return self.folder / f"{record.number:08d}-{record.change:012d}.segment"
+
+    def delete(self, record: SegmentRecord) -> None:
+        """Delete a file that no longer counts. What cannot be deleted now goes at the next opening."""
+        with suppress(OSError):
+            self.path(record).unlink()
+
+    def delete_others(self, records: list[SegmentRecord]) -> None:
+        """Delete every file that none of `records` names: what crashes and compactions left."""
+        kept = {self.path(record).name for record in records}
+        for path in self.folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _checksum(header: bytes | bytearray, *parts: memoryview) -> int:
+    checksum = zlib.crc32(header[:_CHECKSUM_AT])
+    checksum = zlib.crc32(header[_CHECKSUM_END:], checksum)
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return checksum
