@@ -135,7 +135,7 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         # A broken or foreign profile is common in the wild, and the pixels are still good without it.
         return image.convert("RGB")
     assert converted is not None  # None only when converting in place.
