@@ -1,0 +1,163 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_images import make_png, write_parquet
+from trainer import checkpoint as checkpoints
+from trainer.dataset import Batch
+from trainer.evaluate import load_run
+from trainer.recipe import Recipe, View
+from trainer.sources import open_source
+from trainer.train import make_views, train
+
+# A separate process, so that it can be killed; the run is the same as `train` would do here.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from trainer.recipe import Recipe
+from trainer.sources import open_source
+from trainer.train import train
+torch.set_num_threads(1)
+recipe = Recipe.from_dict(json.loads(sys.argv[1]))
+train(recipe, open_source([Path(sys.argv[2])]), Path(sys.argv[3]), checkpoint_every_s=0)
+"""
+
+
+def steps_done(folder: Path) -> int:
+    checkpoint = checkpoints.load(folder)
+    return 0 if checkpoint is None else checkpoint.step
+
+
+def start(recipe: Recipe, images: Path, folder: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", SCRIPT, json.dumps(recipe.to_dict()), str(images), str(folder)]
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+    )
+
+
+def kill_after(recipe: Recipe, images: Path, folder: Path, steps: int) -> None:
+    """Start or resume the run, and kill -9 it once `steps` steps are saved."""
+    process = start(recipe, images, folder)
+    deadline = time.monotonic() + 120
+    while steps_done(folder) < steps:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline, "the run made no progress"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_killed_run_resumes_to_the_same_bits(
+    recipe: Recipe, coloured: Path, tmp_path: Path, precision: str
+) -> None:
+    recipe = dataclasses.replace(recipe, precision=precision, local_views=(View(8),), epochs=20)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(recipe, coloured, whole)
+    assert process.wait(120) == 0, process.stderr.read().decode()
+    process.stderr.close()
+    for steps in (1, 17, 30):
+        kill_after(recipe, coloured, killed, steps)
+        assert steps <= steps_done(killed) < 60
+    process = start(recipe, coloured, killed)
+    assert process.wait(120) == 0, process.stderr.read().decode()
+    process.stderr.close()
+
+    expected, found = checkpoints.load(whole), checkpoints.load(killed)
+    assert expected.step == found.step == 60
+    for name, tensor in expected.model.items():
+        assert torch.equal(tensor, found.model[name]), name
+    for number, state in expected.optimizer["state"].items():
+        assert torch.equal(state["momentum"], found.optimizer["state"][number]["momentum"])
+    reports = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
+    assert [report["step"] for report in reports] == [10, 20, 30, 40, 50, 60]
+    unbroken = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [report["loss"] for report in reports] == [report["loss"] for report in unbroken]
+
+
+def test_training_teaches_the_bits_to_tell_images_apart(
+    recipe: Recipe, coloured: Path, tmp_path: Path
+) -> None:
+    view = View(size=16, scale=(0.3, 1.0), jitter=0, grey=0)  # so that colours tell the classes apart
+    recipe = dataclasses.replace(recipe, epochs=60, base_lr=8.0, width=8, global_views=(view, view))
+    train(recipe, open_source([coloured]), tmp_path / "run")
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    # 2N - 1 alternatives: what a model that knows nothing gets.
+    assert losses[-1] < torch.log(torch.tensor(31.0)).item() * 0.9
+    assert losses[-1] < losses[0]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    recipe: Recipe, coloured: Path, tmp_path: Path
+) -> None:
+    source = open_source([coloured])
+    weights = [
+        train(dataclasses.replace(recipe, epochs=1, seed=seed), source, tmp_path / name).backbone.conv1.weight
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_views_and_noise_do_not_depend_on_how_a_batch_is_split(recipe: Recipe) -> None:
+    recipe = dataclasses.replace(recipe, local_views=(View(8),))
+    images = torch.randint(
+        0, 256, (6, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    whole = Batch(torch.tensor([4, 8, 15, 16, 23, 42]), images, torch.ones(6))
+    half = Batch(whole.samples[3:], images[3:], torch.ones(3))
+    all_views, all_noise = make_views(recipe, whole, 9, "cpu")
+    views, noise = make_views(recipe, half, 9, "cpu")
+    for a, b in zip(all_views, views, strict=True):
+        torch.testing.assert_close(a[3:], b, atol=1e-6, rtol=0)
+    for a, b in zip(all_noise, noise, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.equal(a[3:], b)
+    assert not torch.equal(all_noise[0], all_noise[1])
+
+
+def test_broken_images_do_not_end_a_run_and_are_listed(recipe: Recipe, tmp_path: Path) -> None:
+    images = [make_png(0, i) for i in range(14)] + [b"text"] * 18
+    path = write_parquet(tmp_path / "broken.parquet", images)
+    train(dataclasses.replace(recipe, epochs=2), open_source([path]), tmp_path / "run")
+    assert len((tmp_path / "run/broken.txt").read_text().splitlines()) == 18
+    assert steps_done(tmp_path / "run") == 4
+
+
+def test_a_folder_with_another_recipes_run_is_refused(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    source = open_source([coloured])
+    train(dataclasses.replace(recipe, epochs=1), source, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"epochs is 1 there and 2 here.*choose another --out"):
+        train(dataclasses.replace(recipe, epochs=2), source, tmp_path / "run")
+
+
+def test_too_few_images_name_the_flag(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--batch-size of at most 48"):
+        train(dataclasses.replace(recipe, batch_size=64), open_source([coloured]), tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    explosive = dataclasses.replace(recipe, base_lr=1e30, epochs=10)
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step \d+.*--base-lr"):
+        train(explosive, open_source([coloured]), tmp_path / "run")
+
+
+def test_a_checkpoint_loads_with_weights_only_and_a_torn_one_is_named(
+    recipe: Recipe, coloured: Path, tmp_path: Path
+) -> None:
+    train(dataclasses.replace(recipe, epochs=1), open_source([coloured]), tmp_path)
+    path = tmp_path / checkpoints.CHECKPOINT
+    torch.load(path, weights_only=True)
+    assert load_run(tmp_path)[0].epochs == 1
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"last\.pt cannot be read"):
+        checkpoints.load(tmp_path)
