@@ -1,0 +1,134 @@
+"""The `stochcon` command: its verbs, and how it says that something is wrong.
+
+Each part is imported by the verb that uses it, so that `stochcon --help` is quick and a machine needs
+only what it uses. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from contracts.errors import NotFound, StochConError
+from stochcon.commands import collections, items, models
+from stochcon.commands.index_images import index_images
+from stochcon.commands.options import DataOption, ModelsOption
+from stochcon.commands.query import classify, encode, search
+from stochcon.extras import MissingExtra, require
+from stochcon.opening import read_settings
+from stochcon.output import say
+
+app = typer.Typer(
+    help="Compressed binary embeddings of images: train, serve, index and search.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("encode")(encode)
+app.command("index")(index_images)
+app.command("search")(search)
+app.command("classify")(classify)
+app.add_typer(items.app, name="items")
+app.add_typer(collections.app, name="collections")
+app.add_typer(models.app, name="models")
+
+HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For verbs whose options are the trainer's own business."""
+
+
+@app.command()
+def serve(
+    data: DataOption = None,
+    models: ModelsOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name, id or file of the model; the newest by default.")
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on [127.0.0.1].")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port to listen on [8000]; 0 takes a free one.", min=0)
+    ] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Let other machines in without an API key.")
+    ] = None,
+) -> None:
+    """Run the service until it is told to stop."""
+    settings = read_settings(data=data, models=models, model=model, host=host, port=port, insecure=insecure)
+    from service.server import run as run_server
+
+    run_server(settings)
+
+
+@app.command()
+def verify(data: DataOption = None) -> None:
+    """Check everything stored against its checksums and itself; a line for each fault.
+
+    The service has to be stopped for this. Exit code 1 if there is a fault.
+    """
+    settings = read_settings(data=data)
+    if not settings.data.is_dir():
+        raise NotFound(f"there is no store in {settings.data}: name its folder with --data")
+    from index.embedded import EmbeddedStore
+
+    with EmbeddedStore.open(settings.data, num_threads=settings.threads) as store:
+        faults = store.verify()
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise typer.Exit(1)
+    say("the store is sound")
+
+
+@app.command(add_help_option=False, context_settings=HANDED_ON)
+def train(context: typer.Context) -> None:
+    """Train a model."""
+    _hand_to_trainer(context)
+
+
+@app.command(add_help_option=False, context_settings=HANDED_ON)
+def export(context: typer.Context) -> None:
+    """Write a trained model as one ONNX file."""
+    _hand_to_trainer(context)
+
+
+@app.command(add_help_option=False, context_settings=HANDED_ON)
+def evaluate(context: typer.Context) -> None:
+    """Measure a model on labelled images."""
+    _hand_to_trainer(context)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. Every failure is one line on stderr."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(list(arguments) or ["--help"], prog_name="stochcon", standalone_mode=False)
+    except typer.TyperException as exc:
+        context = getattr(exc, "ctx", None)
+        path = context.command_path if context else "stochcon"
+        say(f"{path}: {exc.format_message()} (see `{path} --help`)")
+        return exc.exit_code
+    except MissingExtra as exc:
+        say(f"stochcon: {exc}")
+        return 2
+    except (StochConError, OSError) as exc:
+        say(f"stochcon: {exc}")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _hand_to_trainer(context: typer.Context) -> None:
+    """Let the trainer's own command of this name parse its arguments and run."""
+    require("trainer")
+    from trainer import cli as trainer_cli
+
+    verbs = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    for verb in (trainer_cli.train, trainer_cli.export, trainer_cli.evaluate):
+        verbs.command()(verb)
+    arguments = [str(context.info_name), *context.args]
+    code = typer.main.get_command(verbs).main(arguments, prog_name="stochcon", standalone_mode=False)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,86 @@
+"""What the client and the command line take and give back: plain, typed values.
+
+Items, hits and collections are those of `index.protocol`, so that an answer looks the same whether it
+came over HTTP or from a store in this process.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from index.protocol import Hit, Metadata, ModelRef
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageLike: TypeAlias = Union[bytes, str, Path, "Image"]
+"""The bytes of an image file, the path of one, or a PIL image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The code of one image."""
+
+    code: bytes
+    """`num_bits / 8` bytes, most significant bit first."""
+    active_bits: int
+    """Number of 1 bits."""
+    entropy_bits: float
+    """Σ H₂(σ(logit)): how unsure the model was, summed over the bits."""
+    model: ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """Hits of one query, sorted by distance and then id."""
+
+    hits: list[Hit]
+    model: ModelRef
+    exact: bool
+    certified: bool | None
+    """For re-ranked answers: whether nothing left out can rank higher."""
+    truncated: bool
+    """Whether more than `k` items lie within `radius`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """A label and its share of the vote, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification(SearchAnswer):
+    """Labels of one query, best first, with the labelled neighbours that voted."""
+
+    labels: list[LabelScore]
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model of the service."""
+
+    id: str
+    name: str
+    version: str
+    num_bits: int
+    active: bool
+    """Whether new collections are bound to it, and images encoded by it."""
+    manifest: dict[str, Any]
+    """The whole card, as `contracts.manifest.ModelManifest` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """An item to add: an image or a code, and what is to be kept beside it."""
+
+    id: str | None = None
+    """None lets the service make one."""
+    image: ImageLike | None = None
+    code: bytes | None = None
+    label: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    uri: str | None = None

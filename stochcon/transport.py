@@ -1,0 +1,111 @@
+"""One HTTP exchange with the service: retries, and problems turned back into exceptions."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+
+from contracts.errors import ERRORS_BY_SLUG, BackendUnavailable, Overloaded, StochConError
+
+PROBLEM_PREFIX = "urn:stochcon:"
+"""`type` of a problem is this and the slug of an exception of `contracts.errors`."""
+
+LONGEST_WAIT_S = 30.0
+"""However long a full queue asks us to stay away, we look again after this."""
+
+
+class Transport:
+    """A connection to one service. Safe to use from many threads."""
+
+    def __init__(self, url: str, api_key: str | None, timeout_s: float, max_retries: int) -> None:
+        """Raises ValueError unless `url` is one of http or https; connects only when first used."""
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"the service's URL is {url!r}: it must start with http:// or https://")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.url = url.rstrip("/")
+        self._max_retries = max_retries
+        try:
+            self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        except httpx2.InvalidURL as exc:
+            raise ValueError(f"the service's URL is {url!r}: {exc}") from exc
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        files: Any = None,
+    ) -> Any:
+        """Send one request and return the parsed JSON answer, or None for an empty one.
+
+        `429` is tried again after the time it names, up to `max_retries` times. Raises the exception that
+        the service's problem names, and BackendUnavailable when there is no answer.
+        """
+        sent = {key: value for key, value in (params or {}).items() if value is not None}
+        retries_left = self._max_retries
+        while True:
+            response = self._send(method, path, params=sent, json=json, files=files)
+            if response.is_success:
+                return _body(response) if response.content else None
+            error = _error(response)
+            if not isinstance(error, Overloaded) or retries_left == 0:
+                raise error
+            retries_left -= 1
+            time.sleep(min(error.retry_after_s, LONGEST_WAIT_S))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        try:
+            return self._http.request(method, path, **content)
+        except httpx2.TimeoutException as exc:
+            raise BackendUnavailable(
+                f"{self.url} did not answer within {self._http.timeout.read} s: "
+                "give it longer with timeout_s, or send less at once"
+            ) from exc
+        except httpx2.RequestError as exc:
+            raise BackendUnavailable(
+                f"cannot reach {self.url} ({exc}): start it with `stochcon serve`, or name another with --url"
+            ) from exc
+
+
+def _body(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as exc:
+        raise BackendUnavailable(
+            f"{response.url} did not answer in JSON: is it the address of a StochCon service?"
+        ) from exc
+
+
+def _error(response: httpx2.Response) -> StochConError:
+    problem: Any = None
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        problem = _body(response)
+    if not isinstance(problem, dict):
+        return BackendUnavailable(
+            f"{response.url} answered {response.status_code} without a reason: is it a StochCon service?"
+        )
+    return from_problem(problem, response.headers.get("retry-after"))
+
+
+def from_problem(problem: Mapping[str, Any], retry_after: str | None = None) -> StochConError:
+    """The exception that a problem document stands for; StochConError itself for a type unknown here."""
+    slug = str(problem.get("type", "")).removeprefix(PROBLEM_PREFIX)
+    detail = str(problem.get("detail") or problem.get("title") or "no reason given")
+    kind = ERRORS_BY_SLUG.get(slug, StochConError)
+    if kind is Overloaded:
+        return Overloaded(detail, _seconds(retry_after))
+    return kind(detail)
+
+
+def _seconds(retry_after: str | None) -> float:
+    try:
+        return max(0.0, float(retry_after or 1.0))
+    except ValueError:  # The header may also be a date, which our service never sends.
+        return 1.0
