@@ -6,6 +6,8 @@ Past this module every item is a `Row`, ready for SQL.
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -25,6 +27,7 @@ Row = tuple[str, bytes, str | None, str, str | None]
 _COLLECTION_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ALWAYS_VALID = frozenset({str, bool, NoneType})
 
 
 def check_collection_name(name: str) -> None:
@@ -35,6 +38,7 @@ def check_collection_name(name: str) -> None:
         )
 
 
+@lru_cache(maxsize=4096)  # A collection has few keys, each on many items.
 def is_metadata_key(key: str) -> bool:
     """Whether `key` may name a metadata field."""
     return _METADATA_KEY.fullmatch(key) is not None
@@ -71,11 +75,13 @@ def to_metadata(text: str) -> dict[str, Any]:
 def _check_id(item_id: str) -> None:
     if not isinstance(item_id, str):
         raise InvalidItem(f"the id {item_id!r} is {type(item_id).__name__}: give it as a string")
+    if item_id.isascii() and item_id.isprintable() and 1 <= len(item_id) <= MAX_ID_BYTES:
+        return  # Nearly all: what follows is slow.
     _check_text(item_id, "id", item_id)
-    num_bytes = len(item_id) if item_id.isascii() else len(item_id.encode())
-    if not 1 <= num_bytes <= MAX_ID_BYTES:
+    size = len(item_id.encode())
+    if not 1 <= size <= MAX_ID_BYTES:
         raise InvalidItem(
-            f"the id {item_id[:40]!r} has {num_bytes} bytes of UTF-8: give it 1 to {MAX_ID_BYTES} bytes"
+            f"the id {item_id[:40]!r} has {size} bytes of UTF-8: give it 1 to {MAX_ID_BYTES} bytes"
         )
     if _CONTROL.search(item_id):
         raise InvalidItem(f"the id {item_id!r} has a control character: leave it out")
@@ -134,11 +140,11 @@ def _encode_metadata(item: Item) -> str:
 
 
 def is_metadata_value(value: object) -> bool:
-    """Whether metadata may hold `value`."""
-    if value is None or isinstance(value, str | bool):
+    """Whether metadata may hold `value`, of the very types that JSON gives."""
+    if type(value) in _ALWAYS_VALID:
         return True
-    if isinstance(value, int):
+    if type(value) is int:
         return MIN_INT <= value <= MAX_INT
-    if isinstance(value, float):
+    if type(value) is float:
         return math.isfinite(value)
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return type(value) is list and all(type(part) is str for part in value)
