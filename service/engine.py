@@ -20,7 +20,7 @@ from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item, ModelRef, S
 from service.encoding.encoder import Encoder, EncoderSettings, Observer
 from service.encoding.encoding import Encoding
 from service.knn import vote
-from service.models import ModelFile, ModelFolder
+from service.models import ModelFile, ModelFolder, ModelListing
 from service.queries import (
     Classification,
     Image,
@@ -106,6 +106,16 @@ class Engine:
     def is_started(self) -> bool:
         """Whether the model is loaded and works."""
         return self._encoder is not None and self._encoder.failure is None
+
+    @property
+    def failure(self) -> Exception | None:
+        """What stopped the model, or None."""
+        return self._encoder.failure if self._encoder else None
+
+    @property
+    def num_pending(self) -> int:
+        """Images taken in and not yet answered."""
+        return self._encoder.num_pending if self._encoder else 0
 
     # Encoding
 
@@ -299,6 +309,17 @@ class Engine:
             raise
 
     # Models
+
+    def list_models(self) -> ModelListing:
+        """The model files of the folder, newest first, the active one among them wherever it lies."""
+        listing = self.models.list()
+        if any(model.id == self.active.id for model in listing.models):
+            return listing
+        return ModelListing([self.active, *listing.models], listing.faults)
+
+    def get_model(self, model_id: str) -> ModelFile:
+        """The model of that id. Raises NotFound."""
+        return self.active if model_id == self.active.id else self.models.get(model_id)
 
     def _encode_for(self, images: Sequence[Image], bound: ModelRef, collection: str) -> list[Encoding]:
         """Encodings of images for a collection bound to `bound`. Raises the first bad image's error."""

@@ -1,0 +1,79 @@
+"""What the routes share: the engine, the settings, the metrics, and threads for work that blocks."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request
+
+from contracts.errors import InvalidImage, StochConError, TooLarge
+from service.edge import ClientGone
+from service.encoding.encoding import Encoding
+from service.engine import Engine
+from service.metrics import Metrics
+from service.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once for an app; found by `context_of`."""
+
+    engine: Engine
+    settings: Settings
+    metrics: Metrics
+    threads: anyio.CapacityLimiter
+    """Bounds the threads that wait for the store."""
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks in a thread. A write that has begun ends whatever becomes of its client."""
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.threads)
+
+    async def encode(self, request: Request, images: Sequence[bytes]) -> list[Encoding | StochConError]:
+        """Encodings in order, with an error in the place of each bad image.
+
+        Raises Overloaded, BackendUnavailable, and ClientGone if the client goes away, whose images
+        are then dropped from the queue.
+        """
+        futures = self.engine.submit(images)
+        results: list[Encoding | StochConError] = []
+        for outcome in await _gather(request, futures):
+            if isinstance(outcome, Encoding):
+                self.metrics.image("ok")
+            elif isinstance(outcome, InvalidImage | TooLarge):
+                self.metrics.image(outcome.slug)
+            else:
+                raise outcome  # Not the image's fault, so not of this image alone.
+            results.append(outcome)
+        return results
+
+
+def context_of(request: Request) -> Context:
+    """The context of the app that got this request."""
+    context: Context = request.app.state.context
+    return context
+
+
+async def _gather(request: Request, futures: Sequence[Future[Encoding]]) -> list[Encoding | BaseException]:
+    done = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+    gone = asyncio.ensure_future(_wait_until_gone(request))
+    try:
+        await asyncio.wait((done, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise ClientGone
+        return done.result()
+    finally:
+        gone.cancel()
+        done.cancel()
+
+
+async def _wait_until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,172 @@
+"""What every request passes before and after its route: key, body limits, problems, metrics.
+
+Plain ASGI, because only there a body can be refused while it still arrives, chunked or not.
+"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Mapping
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contracts.errors import Overloaded, StochConError, TooLarge, Unauthorized
+from service.metrics import Metrics
+from service.problems import internal_problem_response, problem_response, status_of
+from service.settings import Settings
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What an orchestrator asks without a key."""
+
+CLIENT_GONE = 499
+"""Status counted for a request whose client went away; nobody receives it."""
+
+_DRAIN_S = 5.0
+
+_log = structlog.get_logger("service")
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was ready."""
+
+
+class Edge:
+    """Wraps the app. One instance serves all requests of one event loop."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        exchange = _Exchange(self, receive, send)
+        try:
+            self._authorize(scope)
+            exchange.expect(Headers(scope=scope))
+            await self._app(scope, exchange.receive, exchange.send)
+        except (ClientGone, ClientDisconnect):
+            exchange.status = CLIENT_GONE
+        except StochConError as exc:
+            if exchange.status:
+                raise
+            if status_of(exc) >= 500:
+                _log.error("request failed", path=scope["path"], error=str(exc), exc_info=exc)
+            await exchange.refuse(scope, problem_response(exc), drain=isinstance(exc, TooLarge))
+            self._metrics.error(exc.slug)
+        except Exception as exc:
+            if exchange.status:
+                raise
+            _log.error("request failed", path=scope["path"], exc_info=exc)
+            await exchange.refuse(scope, internal_problem_response(), drain=False)
+            self._metrics.error("internal")
+        finally:
+            self._held_bytes -= exchange.num_bytes
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.request(scope["method"], route, exchange.status, time.perf_counter() - start)
+
+    def hold(self, num_bytes: int) -> None:
+        """Count bytes of a body that arrived. Raises Overloaded if all bodies together are too many."""
+        limit = self._settings.max_total_body_bytes
+        if self._held_bytes + num_bytes > limit:
+            raise Overloaded(
+                f"the requests being answered hold {self._held_bytes} bytes and the limit is {limit}: send "
+                "again after the time given, or less at once"
+            )
+        self._held_bytes += num_bytes
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Bytes that one body may have."""
+        return self._settings.max_body_bytes
+
+    def _authorize(self, scope: Scope) -> None:
+        if self._key is None or scope["path"] in OPEN_PATHS:
+            return
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        matches = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self._key)
+        if scheme.lower() != "bearer" or not matches:
+            raise Unauthorized(
+                "the API key is missing or wrong: send the header `Authorization: Bearer KEY` with the "
+                "service's STOCHCON_API_KEY"
+            )
+
+
+class _Exchange:
+    """One request: counts its body as it arrives and remembers whether an answer has begun."""
+
+    def __init__(self, edge: Edge, receive: Receive, send: Send) -> None:
+        self._edge = edge
+        self._receive = receive
+        self._send = send
+        self._is_read = False
+        self.num_bytes = 0
+        self.status = 0
+
+    def expect(self, headers: Mapping[str, str]) -> None:
+        """Refuse a body that says itself that it is too large. Raises TooLarge."""
+        declared = headers.get("content-length", "")
+        if declared.isdigit():
+            self._check(int(declared))
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            num_bytes = len(message.get("body", b""))
+            self._is_read = not message.get("more_body", False)
+            self._check(self.num_bytes + num_bytes)
+            self._edge.hold(num_bytes)
+            self.num_bytes += num_bytes
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    async def refuse(self, scope: Scope, response: ASGIApp, drain: bool) -> None:
+        """Answer with `response`; with `drain`, read on for a while first.
+
+        A client that is still sending would otherwise find its connection reset and never read the
+        answer. The answer is sent, and only its end held back, until the body has been thrown away.
+        """
+        if not drain or self._is_read:
+            await response(scope, self._receive, self.send)
+            return
+
+        async def send_all_but_the_end(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "more_body": True}
+            await self.send(message)
+
+        await response(scope, self._receive, send_all_but_the_end)
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self._drain()
+        except TimeoutError:
+            pass  # The client is slow or means harm; it has had its chance.
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _drain(self) -> None:
+        left = 2 * self._edge.max_body_bytes
+        while left > 0:
+            message = await self._receive()
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return
+            left -= len(message.get("body", b""))
+
+    def _check(self, num_bytes: int) -> None:
+        limit = self._edge.max_body_bytes
+        if num_bytes > limit:
+            raise TooLarge(
+                f"the request's body has {num_bytes} bytes or more and the limit is {limit}: share the "
+                "images or items out over several requests"
+            )

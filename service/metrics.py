@@ -1,0 +1,101 @@
+"""What Prometheus sees. One registry for each app, so that several can live in one process."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from index.protocol import CollectionInfo
+
+_REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
+
+
+class Metrics:
+    """Counters of the whole service; also the encoder's observer."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Histogram(
+            "stochcon_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ["method", "route", "status"],
+            buckets=_REQUEST_BUCKETS_S,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "stochcon_errors_total", "Problems answered, by type.", ["slug"], registry=registry
+        )
+        self._images = Counter(
+            "stochcon_images_total",
+            "Images answered: ok, or the type of problem.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "stochcon_encode_stage_seconds",
+            "Decoding of an image; waiting of a decoded image for the model; running of a batch.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        self._batches = Histogram(
+            "stochcon_batch_images", "Images in a batch.", buckets=_BATCH_BUCKETS, registry=registry
+        )
+        self._queue = Gauge(
+            "stochcon_queue_images", "Images taken in and not yet answered.", registry=registry
+        )
+        self._ready = Gauge("stochcon_ready", "1 while the model is loaded and works.", registry=registry)
+
+    def observe(
+        self,
+        queue_images: Callable[[], float],
+        is_ready: Callable[[], bool],
+        collections: Callable[[], Iterable[CollectionInfo]],
+    ) -> None:
+        """Where to read, at each scrape, what is a state rather than an event."""
+        self._queue.set_function(queue_images)
+        self._ready.set_function(is_ready)
+        self._registry.register(_Collections(collections))
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def error(self, slug: str) -> None:
+        """A request was answered by a problem."""
+        self._errors.labels(slug).inc()
+
+    def image(self, outcome: str) -> None:
+        """An image was answered: `ok`, or the slug of its problem."""
+        self._images.labels(outcome).inc()
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage of encoding took so long."""
+        self._stages.labels(name).observe(seconds)
+
+    def batch(self, num_images: int) -> None:
+        """A batch was run."""
+        self._batches.observe(num_images)
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Collections:
+    """Items of each collection; a collection that is deleted is gone from the next scrape."""
+
+    def __init__(self, collections: Callable[[], Iterable[CollectionInfo]]) -> None:
+        self._collections = collections
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily("stochcon_items", "Items of a collection.", labels=["collection"])
+        for info in self._collections():
+            family.add_metric([info.name], info.num_items)
+        yield family
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return []

@@ -1,0 +1,105 @@
+"""The one place that knows how errors look over HTTP: problem+json, RFC 9457."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from contracts import errors
+from contracts.errors import StochConError
+
+PROBLEM_JSON = "application/problem+json"
+
+STATUS: dict[type[StochConError], int] = {
+    errors.InvalidInput: 422,
+    errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.Unauthorized: 401,
+    errors.NotFound: 404,
+    errors.ModelMismatch: 409,
+    errors.InvalidModel: 422,
+    errors.StoreLocked: 503,
+    errors.StoreCorrupt: 500,
+    errors.Overloaded: 429,
+    errors.BackendUnavailable: 503,
+    StochConError: 500,
+}
+"""Status of each exception; a child has its parent's unless it is here itself."""
+
+
+def status_of(error: StochConError) -> int:
+    """The HTTP status of an exception."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem(error: StochConError) -> dict[str, Any]:
+    """The problem document of an exception; also what stands in the place of a bad image."""
+    return _document(error.slug, error.title, status_of(error), str(error))
+
+
+def problem_response(error: StochConError) -> Response:
+    """The answer to a request that failed with `error`."""
+    headers = {}
+    if isinstance(error, errors.Overloaded):
+        headers["Retry-After"] = str(ceil(error.retry_after_s))
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(problem(error), headers)
+
+
+def http_problem_response(
+    error: HTTPException, method: str, path: str, allowed: Iterable[str] = ()
+) -> Response:
+    """The answer where routing failed: no such path, or not this method but those `allowed`."""
+    status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.NOT_FOUND:
+        slug, detail = errors.NotFound.slug, f"there is no {path} here: see /docs for the calls there are"
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(sorted(allowed))
+        slug, detail = "method-not-allowed", f"{path} does not take {method}: it takes {methods}"
+        return _response(_document(slug, status.phrase, status.value, detail), {"Allow": methods})
+    else:
+        slug, detail = "http", f"{error.detail}: see /docs for what this call takes"
+    return _response(_document(slug, status.phrase, status.value, detail), dict(error.headers or {}))
+
+
+def internal_problem_response() -> Response:
+    """The answer to an error that nobody foresaw; what it was stands in the log only."""
+    detail = "the service failed in a way that was not foreseen: the log says more; report it if it recurs"
+    return _response(_document("internal", "Internal error", 500, detail))
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with parameters that pydantic refused: the first fault, with its value."""
+    return describe_fault(dict(error.errors(include_url=False)[0]))
+
+
+def describe_fault(fault: dict[str, Any]) -> str:
+    """One fault as pydantic and FastAPI list them: where, the value, what it should be."""
+    where = ".".join(str(part) for part in fault["loc"] if part not in ("query", "path", "body"))
+    if fault["type"] == "extra_forbidden":
+        return f"there is no parameter {where!r} here: see /docs for what this call takes"
+    if fault["type"] == "missing":
+        return f"{where} is missing: see /docs for what this call takes"
+    message = str(fault["msg"])
+    return f"{where} is {_shorten(fault['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _document(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
+    return {"type": f"urn:stochcon:{slug}", "title": title, "status": status, "detail": detail}
+
+
+def _response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    # A message may quote what was sent; orjson takes no lone surrogates, which such a quote may hold.
+    document["detail"] = document["detail"].encode("utf-8", "replace").decode()
+    return Response(orjson.dumps(document), document["status"], headers, PROBLEM_JSON)

@@ -1,0 +1,238 @@
+"""The JSON of requests and answers: what /docs shows, and how parameters are checked.
+
+Answers are written by the routes directly, for speed; the tests hold every answer against its schema.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from index.protocol import DEFAULT_COLLECTION
+from service.queries import MAX_K, MAX_QUERIES
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class SearchParameters(Schema):
+    """Where and how to look."""
+
+    collection: str = DEFAULT_COLLECTION
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    """Most hits to answer."""
+    radius: int | None = Field(default=None, ge=0)
+    """Largest distance in bits, inclusive."""
+    filter: dict[str, Any] | None = None
+    """For example `{"label": "cat", "metadata.year": {"gte": 2020}}`."""
+    exact: bool = True
+    """Whether every item must be looked at."""
+    rescore: bool = False
+    """Rank by expected distance under the image's posterior; needs an image."""
+
+
+class CodeOrId(Schema):
+    """One query of a batch."""
+
+    code: str | None = None
+    id: str | None = None
+
+
+class SearchRequest(SearchParameters):
+    """Exactly one of `image`, `code`, `id` and `queries`."""
+
+    image: str | None = None
+    """An image file in standard base64."""
+    code: str | None = None
+    """A code in standard base64."""
+    id: str | None = None
+    """An item of the collection."""
+    queries: list[CodeOrId] | None = Field(default=None, min_length=1, max_length=MAX_QUERIES)
+    """Several codes and ids, answered in order as `results`."""
+    model: str | None = None
+    """Id of the model that made the codes; the active one if left out."""
+
+
+class EncodeRequest(Schema):
+    """Exactly one of `image` and `images`, image files in standard base64."""
+
+    image: str | None = None
+    images: list[str] | None = None
+
+
+class ItemFields(Schema):
+    """An item: exactly one of `image` and `code`."""
+
+    image: str | None = None
+    """An image file in standard base64."""
+    code: str | None = None
+    """A code in standard base64."""
+    label: str | None = None
+    metadata: dict[str, Any] | None = None
+    """A flat object of strings, finite numbers, booleans, null and lists of strings."""
+    uri: str | None = None
+
+
+class NewItemFields(ItemFields):
+    id: str | None = None
+    """1 to 255 bytes of UTF-8; a UUIDv7 is made if left out."""
+
+
+class ItemsRequest(Schema):
+    items: list[NewItemFields]
+    collection: str = DEFAULT_COLLECTION
+    model: str | None = None
+    """Id of the model that made the codes; the active one if left out."""
+
+
+class PutItemRequest(ItemFields):
+    collection: str = DEFAULT_COLLECTION
+    model: str | None = None
+
+
+class WriteParameters(Schema):
+    """Where items that come as images go."""
+
+    collection: str = DEFAULT_COLLECTION
+    model: str | None = None
+
+
+class Problem(Schema):
+    """An error, RFC 9457. `detail` says what, the value, the limit and the remedy."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Model(Schema):
+    id: str
+    name: str
+    num_bits: int
+
+
+class Encoded(Schema):
+    code: str
+    """Standard base64 of num_bits / 8 bytes."""
+    active_bits: int
+    entropy_bits: float
+    """How unsure the model was, summed over the bits."""
+
+
+class Failed(Schema):
+    error: Problem
+
+
+class EncodeAnswer(Schema):
+    model: Model
+    results: list[Encoded | Failed]
+
+
+class FoundItem(Schema):
+    id: str
+    distance: int
+    """Bits that differ."""
+    label: str | None
+    metadata: dict[str, Any]
+    uri: str | None
+
+
+class SearchResults(Schema):
+    hits: list[FoundItem]
+    exact: bool
+    certified: bool | None
+    """For re-ranked answers: whether nothing left out can rank higher."""
+    truncated: bool
+    """Whether more than `k` items lie within `radius`."""
+
+
+class SearchAnswer(SearchResults):
+    model: Model
+
+
+class BatchSearchAnswer(Schema):
+    results: list[SearchAnswer]
+
+
+class LabelScore(Schema):
+    label: str
+    score: float
+
+
+class ClassifyAnswer(SearchAnswer):
+    labels: list[LabelScore]
+    """Best first; the scores sum to 1."""
+    method: Literal["knn", "head", "model"]
+
+
+class BatchClassifyAnswer(Schema):
+    results: list[ClassifyAnswer]
+
+
+class IdsAnswer(Schema):
+    ids: list[str]
+
+
+class StoredItem(Schema):
+    id: str
+    code: str
+    label: str | None
+    metadata: dict[str, Any]
+    uri: str | None
+
+
+class ItemsAnswer(Schema):
+    items: list[StoredItem]
+
+
+class CollectionModel(Model):
+    provider: str
+    """Provider and precision of the first write."""
+
+
+class Collection(Schema):
+    name: str
+    model: CollectionModel
+    num_items: int
+    num_labelled: int
+    disk_bytes: int
+    memory_bytes: int
+
+
+class CollectionsAnswer(Schema):
+    collections: list[Collection]
+
+
+class ModelCard(Schema):
+    id: str
+    name: str
+    version: str
+    num_bits: int
+    active: bool
+    """Whether it encodes the images that come."""
+    manifest: dict[str, Any]
+
+
+class Fault(Schema):
+    file: str
+    detail: str
+
+
+class ModelsAnswer(Schema):
+    models: list[ModelCard]
+    faults: list[Fault]
+    """Files of the model folder that are no models."""
+
+
+class Alive(Schema):
+    status: Literal["alive"]
+
+
+class Ready(Schema):
+    status: Literal["ready"]
+    model: Model
+    provider: str
+    precision: str
+    notes: list[str]
+    """Why other providers are not in use."""

@@ -1,0 +1,101 @@
+"""Running the service: one process, one address, one store."""
+
+import socket
+
+import structlog
+import uvicorn
+
+from contracts.errors import BackendUnavailable
+from service.app import create_app
+from service.engine import Engine
+from service.logs import configure_logs
+from service.metrics import Metrics
+from service.settings import Settings, check_exposure
+
+_SHUTDOWN_S = 30
+"""How long requests may take to end once the service is told to stop."""
+
+_BACKLOG = 2048
+
+_log = structlog.get_logger("service")
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop by SIGINT or SIGTERM.
+
+    Raises ValueError for settings that let others in without a key, StoreLocked if another process owns
+    the store, BackendUnavailable if the address is taken or the provider does not run, and NotFound or
+    InvalidModel if there is no model to serve.
+    """
+    check_exposure(settings)
+    configure_logs()
+    with _listen(settings.host, settings.port) as listener:
+        url = _url(settings.host, listener.getsockname()[1])
+        metrics = Metrics()
+        engine = Engine.open(settings, owner_url=url, observer=metrics)
+        try:
+            engine.start()
+            config = uvicorn.Config(
+                create_app(settings, engine, metrics),
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_SHUTDOWN_S,
+            )
+            server = _Server(config, engine, url)
+        except BaseException:
+            engine.close()
+            raise
+        # From here on the app's lifespan closes the engine, even where a signal ends the process.
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens and what it serves, once it does."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, url: str) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started:
+            return
+        encoder, model = self._engine.encoder, self._engine.active
+        _log.info(
+            "ready",
+            url=self._url,
+            model=f"{model.manifest.name} {model.manifest.version}",
+            num_bits=model.manifest.num_bits,
+            provider=encoder.provider,
+            collections={info.name: info.num_items for info in self._engine.collections()},
+        )
+        for note in encoder.notes:
+            _log.info("provider not in use", reason=note)
+        for file, fault in self._engine.list_models().faults.items():
+            _log.warning("not a model", file=file, reason=fault)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise BackendUnavailable(
+            f"cannot listen on {host}:{port} ({exc.strerror}): choose another with --port or --host, or "
+            "stop what listens there"
+        ) from exc
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
