@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from contracts.errors import NotFound, StochConError
+from contracts.errors import NotFound, StochConError, StoreLocked
 from stochcon.commands import collections, items, models
 from stochcon.commands.index_images import index_images
 from stochcon.commands.options import DataOption, ModelsOption
@@ -47,14 +47,34 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", help="Port to listen on [8000]; 0 takes a free one.", min=0)
     ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", help="auto, cuda, openvino or cpu; auto takes the best.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Threads to use; by default every core.")
+    ] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Let other machines in without an API key.")
     ] = None,
 ) -> None:
     """Run the service until it is told to stop."""
-    settings = read_settings(data=data, models=models, model=model, host=host, port=port, insecure=insecure)
+    settings = read_settings(
+        data=data,
+        models=models,
+        model=model,
+        host=host,
+        port=port,
+        provider=provider,
+        threads=threads,
+        insecure=insecure,
+    )
     from service.server import run as run_server
+    from service.settings import check_exposure
 
+    try:
+        check_exposure(settings)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
     run_server(settings)
 
 
@@ -69,8 +89,14 @@ def verify(data: DataOption = None) -> None:
         raise NotFound(f"there is no store in {settings.data}: name its folder with --data")
     from index.embedded import EmbeddedStore
 
-    with EmbeddedStore.open(settings.data, num_threads=settings.threads) as store:
-        faults = store.verify()
+    try:
+        with EmbeddedStore.open(settings.data, num_threads=settings.threads) as store:
+            faults = store.verify()
+    except StoreLocked as exc:
+        owner = f"the service at {exc.url}" if exc.url else "another process"
+        raise StoreLocked(
+            f"{settings.data} is in use by {owner}: stop that first to verify the store"
+        ) from exc
     for fault in faults:
         print(fault)
     if faults:
