@@ -122,8 +122,7 @@ def installed(tmp_path_factory) -> Path:
     )
     (wheel,) = folder.glob("*.whl")
     run("-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel), cwd=folder)
-    here = run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    (purelib / "dependencies.pth").write_text(here + "\n")
+    (Path(run("-c", where, python=str(python)).strip()) / "dependencies.pth").write_text(run("-c", where))
     return python
 
 
@@ -157,5 +156,5 @@ def test_an_installed_wheel_has_the_command_and_the_types(installed, tmp_path):
     assert done.returncode == 0
     assert "classify" in done.stdout
     for package in PACKAGES:
-        code = f"import {package}, pathlib; assert (pathlib.Path({package}.__file__).parent / 'py.typed').exists()"
+        code = f"from importlib.resources import files; assert (files({package!r}) / 'py.typed').is_file()"
         run("-c", code, cwd=tmp_path, python=str(installed))
