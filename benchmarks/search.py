@@ -3,9 +3,9 @@
     python -m benchmarks.search [--codes 1000000] [--bits 2048] [--threads N] [--json FILE]
 
 Contestants take turns, and the median of their rounds counts, so that a noisy machine is noisy for
-all of them. FAISS searches one query on one thread anyway, and is measured without a second one too:
-idle OpenMP threads cost time. Before anything is timed, all must give the same distances. Takes 4 bytes of disk and of
-memory for each byte of code, in a temporary folder.
+all of them. FAISS searches one query on one thread in any case, so it is measured with a single OpenMP
+thread too: waiting for idle ones costs it time. Before anything is timed, all must give the same
+distances. Takes 4 bytes of disk and of memory for each byte of code, in a temporary folder.
 """
 
 import argparse
@@ -28,13 +28,15 @@ from contracts.codes import Codes, num_bytes
 from index.embedded import EmbeddedStore
 from index.protocol import Item, ModelRef
 from index.search import Searcher
-from index.segments import SEGMENT_SLOTS, Segment, Snapshot, build_segment
+from index.segments import Layout, Segment, Snapshot, build_segment
 
 _SEED = 0
 _BATCH = 64
 _K = 10
 _WRITE_ITEMS = 10_000
 _ROUNDS = {1: 21, _BATCH: 7}
+_PAUSE_S = 0.01
+"""Between searches: OpenMP's threads spin for a while after a search, on the next one's processors."""
 _FAISS_BLOCKS = (65_536, 4096, 2048)
 """Values of `faiss.cvar.hamming_batch_size`; FAISS comes with the first."""
 
@@ -154,6 +156,7 @@ def _race(store: EmbeddedStore, codes: Codes, queries: Codes, num_threads: int) 
         times: dict[str, list[float]] = {name: [] for name in searches}
         for _ in range(rounds):
             for name, search in searches.items():
+                time.sleep(_PAUSE_S)
                 started = time.perf_counter()
                 search(batch)
                 times[name].append(time.perf_counter() - started)
@@ -175,12 +178,14 @@ def _race(store: EmbeddedStore, codes: Codes, queries: Codes, num_threads: int) 
 
 def _snapshot(codes: Codes) -> Snapshot:
     """What a store would search, without the store."""
+    layout = Layout(codes.shape[1])
     segments: dict[int, Segment] = {}
-    for number, start in enumerate(range(0, len(codes), SEGMENT_SLOTS)):
-        part = codes[start : start + SEGMENT_SLOTS]
+    for number, start in enumerate(range(0, len(codes), layout.segment_slots)):
+        part = codes[start : start + layout.segment_slots]
         slots = np.arange(start, start + len(part))
-        segments[number] = build_segment(number, len(part), slots, part, np.zeros(len(part), dtype=np.bool_))
-    return Snapshot(0, len(codes), codes.shape[1], segments)
+        labelled = np.zeros(len(part), dtype=np.bool_)
+        segments[number] = build_segment(number, layout, len(part), slots, part, labelled)
+    return Snapshot(0, len(codes), layout, segments)
 
 
 def _time_filters(store: EmbeddedStore, query: Codes) -> dict[str, dict[str, float]]:
@@ -203,10 +208,10 @@ def _time_filters(store: EmbeddedStore, query: Codes) -> dict[str, dict[str, flo
 
 
 def _print(figures: dict[str, Any]) -> None:
-    print(f"{'queries':>7}  {'':48}{'ms':>8}{'M codes/s':>11}{'of best FAISS':>15}")
+    print(f"{'queries':>7}  {'':44}{'ms':>8}{'M codes/s':>11}{'of best FAISS':>15}")
     for row in figures["search"]:
         print(
-            f"{row['queries']:>7}  {row['contestant']:48}{row['ms']:>8.1f}{row['codes_per_s'] / 1e6:>11.0f}"
+            f"{row['queries']:>7}  {row['contestant']:44}{row['ms']:>8.1f}{row['codes_per_s'] / 1e6:>11.0f}"
             f"{row['speed_against_best_faiss']:>14.2f}x"
         )
     store = figures["store"]

@@ -52,10 +52,10 @@ def nearest(
     num_bits = collection.model.num_bits
     _check_limits(k, radius, num_bits)
     queries = np.asarray(queries)
-    if queries.dtype != np.uint8 or queries.ndim != 2 or queries.shape[1] != collection.code_bytes:
+    if queries.dtype != np.uint8 or queries.ndim != 2 or queries.shape[1] != collection.layout.code_bytes:
         raise InvalidQuery(
             f"the queries are {queries.dtype} {list(queries.shape)}: give uint8 "
-            f"[n, {collection.code_bytes}], codes of {num_bits} bits of the collection's model"
+            f"[n, {collection.layout.code_bytes}], codes of {num_bits} bits of the collection's model"
         )
 
     def rank(snapshot: Snapshot, mask: Mask | None) -> list[_Ranked]:

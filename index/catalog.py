@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-from contracts.codes import Codes
+from contracts.codes import Codes, num_bytes
 from contracts.errors import StoreCorrupt
 from index.filters import Condition
 from index.items import Row, to_metadata
 from index.protocol import Item, ModelRef
+from index.segments import Flags, Layout, Slots
 from index.sqlite import connect, prepare_writer, translated
 
-Slots = npt.NDArray[np.int64]
 Payload = tuple[str, str | None, str, str | None]
 """id, label, metadata as JSON, uri."""
 
@@ -59,6 +58,7 @@ CREATE TABLE state (
     model_name TEXT NOT NULL,
     num_bits INTEGER NOT NULL,
     provider TEXT NOT NULL,
+    segment_slots INTEGER NOT NULL,
     change INTEGER NOT NULL,
     next_slot INTEGER NOT NULL,
     num_items INTEGER NOT NULL,
@@ -106,16 +106,17 @@ class Catalog:
                 self._check_version()
                 prepare_writer(self._writer)
                 row = self._writer.execute(
-                    "SELECT collection_id, model_id, model_name, num_bits, provider FROM state"
+                    "SELECT collection_id, model_id, model_name, num_bits, provider, segment_slots FROM state"
                 ).fetchone()
             except BaseException:
                 self._writer.close()
                 raise
         self.collection_id: bytes = row[0]
-        self.model = ModelRef(*row[1:])
+        self.model = ModelRef(*row[1:5])
+        self.layout = Layout(num_bytes(self.model.num_bits), row[5])
 
     @classmethod
-    def create(cls, path: Path, model: ModelRef) -> None:
+    def create(cls, path: Path, model: ModelRef, segment_slots: int) -> None:
         """Make an empty catalogue at `path`, durably. Raises BackendUnavailable."""
         with translated(path):
             connection = connect(path, "rwc")
@@ -127,8 +128,8 @@ class Catalog:
                     f"PRAGMA user_version = {SCHEMA_VERSION};"
                 )
                 connection.execute(
-                    "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
-                    (os.urandom(16), model.id, model.name, model.num_bits, model.provider),
+                    "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
+                    (os.urandom(16), model.id, model.name, model.num_bits, model.provider, segment_slots),
                 )
                 connection.execute("COMMIT")
             finally:
@@ -267,9 +268,7 @@ class Reader:
         )
         return [_to_item(row) for row in rows]
 
-    def codes(
-        self, first_slot: int, end_slot: int, code_bytes: int
-    ) -> tuple[Slots, Codes, npt.NDArray[np.bool_]]:
+    def codes(self, first_slot: int, end_slot: int, code_bytes: int) -> tuple[Slots, Codes, Flags]:
         """Slots, codes and whether labelled, of the rows in [first_slot, end_slot), by slot."""
         rows = self._connection.execute(
             "SELECT slot, code, label IS NOT NULL FROM items WHERE slot >= ? AND slot < ? ORDER BY slot",

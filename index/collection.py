@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from contracts.codes import num_bytes
 from contracts.errors import BackendUnavailable, InvalidQuery, ModelMismatch, StoreCorrupt
 from index.catalog import Catalog, Reader, State, Writer
 from index.filters import Condition
@@ -24,7 +23,7 @@ from index.masks import Mask, Masks
 from index.opening import load
 from index.protocol import CollectionInfo, Item, ModelRef
 from index.segment_files import SegmentFiles
-from index.segments import SEGMENT_SLOTS, Segment, Slots, Snapshot, split_by_segment
+from index.segments import Segment, Slots, Snapshot
 
 CATALOG_NAME = "catalog.sqlite"
 SEGMENTS_NAME = "segments"
@@ -43,8 +42,8 @@ class Collection:
         self.catalog = Catalog(folder / CATALOG_NAME)
         try:
             self.model = self.catalog.model
-            self.code_bytes = num_bytes(self.model.num_bits)
-            self.files = SegmentFiles(folder / SEGMENTS_NAME, self.catalog.collection_id, self.model.num_bits)
+            self.layout = self.catalog.layout
+            self.files = SegmentFiles(folder / SEGMENTS_NAME, self.catalog.collection_id, self.layout)
             opened = load(self.catalog, self.files, num_threads)
         except BaseException:
             self.catalog.close()
@@ -67,7 +66,7 @@ class Collection:
     def upsert(self, items: Sequence[Item]) -> None:
         """Insert or replace items, all or nothing; the last one of an id wins. Raises InvalidItem."""
         latest = {item.id: item for item in items if isinstance(item.id, str)}
-        rows = [to_row(item, self.code_bytes) for item in items]
+        rows = [to_row(item, self.layout.code_bytes) for item in items]
         if len(latest) < len(rows):
             rows = list({row[0]: row for row in rows}.values())
         if not rows:
@@ -93,7 +92,7 @@ class Collection:
     def delete(self, ids: Sequence[str]) -> int:
         """Delete those of `ids` that are there and return how many."""
         valid = [item_id for item_id in ids if is_id(item_id)]
-        no_codes, no_flags = np.empty((0, self.code_bytes), np.uint8), np.empty(0, np.bool_)
+        no_codes, no_flags = np.empty((0, self.layout.code_bytes), np.uint8), np.empty(0, np.bool_)
         with self._write_lock:
             with self.catalog.writing() as writer:
                 slots = writer.slots_of(valid)
@@ -195,8 +194,9 @@ class Collection:
 
     def _publish(self, after: Snapshot, dead: Slots) -> None:
         """First step after a commit."""
-        self._due.update(split_by_segment(dead))
-        self._due.update(range(self._current.next_slot // SEGMENT_SLOTS, after.next_slot // SEGMENT_SLOTS))
+        segment_slots = self.layout.segment_slots
+        self._due.update(self.layout.split(dead))
+        self._due.update(range(self._current.next_slot // segment_slots, after.next_slot // segment_slots))
         self._current = after
 
     def _maintain(self) -> None:
@@ -208,7 +208,7 @@ class Collection:
             for number in sorted(self._due):
                 segment = self._current.segments.get(number)
                 if segment is not None and segment.is_full:
-                    if segment.num_live <= (1 - _MAX_DEAD_SHARE) * SEGMENT_SLOTS:
+                    if segment.num_live <= (1 - _MAX_DEAD_SHARE) * segment.size:
                         self._compact(segment)
                         if segment.num_live:
                             break  # One a write, so that no write waits for long.

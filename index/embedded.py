@@ -33,6 +33,7 @@ from index.lock import StoreLock
 from index.protocol import CollectionInfo, Item, ModelRef, SearchResult
 from index.search import Searcher
 from index.segment_files import sync_folder
+from index.segments import SEGMENT_SLOTS
 from index.verification import verify
 
 _COLLECTIONS_NAME = "collections"
@@ -42,10 +43,11 @@ _TEMPORARY = "."  # First character of folders being made or deleted; no collect
 class EmbeddedStore:
     """`index.protocol.Store` on SQLite and FAISS. A context manager."""
 
-    def __init__(self, data_dir: Path, lock: StoreLock, num_threads: int) -> None:
+    def __init__(self, data_dir: Path, lock: StoreLock, num_threads: int, segment_slots: int) -> None:
         self._root = data_dir / _COLLECTIONS_NAME
         self._lock = lock
         self._num_threads = num_threads
+        self._segment_slots = segment_slots
         self._searcher = Searcher(num_threads)
         # Guards the dictionary and the folders; never held during a search or a write of items.
         self._collections_lock = threading.Lock()
@@ -54,14 +56,22 @@ class EmbeddedStore:
 
     @classmethod
     def open(
-        cls, data_dir: Path, *, owner_url: str | None = None, num_threads: int | None = None
+        cls,
+        data_dir: Path,
+        *,
+        owner_url: str | None = None,
+        num_threads: int | None = None,
+        segment_slots: int = SEGMENT_SLOTS,
     ) -> "EmbeddedStore":
         """Take the store in `data_dir`, making it if need be.
 
         `owner_url` is where this process serves, told to those who find the store locked;
-        `num_threads` is for searching, by default the processors that this process may use.
+        `num_threads` is for searching, by default the processors that this process may use;
+        `segment_slots`, a multiple of 8, is how many slots a segment has in collections made from now on.
         Raises StoreLocked, StoreCorrupt, BackendUnavailable.
         """
+        if segment_slots <= 0 or segment_slots % 8:
+            raise ValueError(f"segment_slots is {segment_slots}: it must be a positive multiple of 8")
         with ExitStack() as undo:
             try:
                 (data_dir / _COLLECTIONS_NAME).mkdir(parents=True, exist_ok=True)
@@ -71,7 +81,7 @@ class EmbeddedStore:
                 ) from exc
             lock = StoreLock(data_dir, owner_url)
             undo.callback(lock.release)
-            store = cls(data_dir, lock, num_threads or len(os.sched_getaffinity(0)))
+            store = cls(data_dir, lock, num_threads or len(os.sched_getaffinity(0)), segment_slots)
             undo.callback(store._close_collections)
             store._open_collections()
             undo.pop_all()
@@ -238,7 +248,7 @@ class EmbeddedStore:
         with _translated(folder):
             unfinished = self._root / f"{_TEMPORARY}new-{uuid4().hex}"
             (unfinished / SEGMENTS_NAME).mkdir(parents=True)
-            Catalog.create(unfinished / CATALOG_NAME, model)
+            Catalog.create(unfinished / CATALOG_NAME, model, self._segment_slots)
             sync_folder(unfinished)
             unfinished.rename(folder)
             sync_folder(self._root)

@@ -14,7 +14,7 @@ import numpy as np
 
 from index.catalog import Reader
 from index.filters import Condition
-from index.segments import SEGMENT_SLOTS, Bitmap, Snapshot, split_by_segment, with_bits
+from index.segments import Bitmap, Snapshot, with_bits
 
 Mask = Mapping[int, Bitmap]
 """By segment number; segments without a matching slot are left out."""
@@ -55,17 +55,17 @@ class Masks:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the masks take, those shared between versions of a filter once."""
+        """Bytes that the masks take."""
         with self._lock:
-            return sum(len(known.mask) * SEGMENT_SLOTS // 8 for known in self._known.values())
+            return sum(bitmap.nbytes for known in self._known.values() for bitmap in known.mask.values())
 
 
 def _extend(known: _Known, condition: Condition, reader: Reader, snapshot: Snapshot) -> Mask:
     mask = {number: bitmap for number, bitmap in known.mask.items() if number in snapshot.segments}
     slots = reader.matching_slots(condition, known.next_slot, snapshot.next_slot)
-    for number, members in split_by_segment(slots).items():
+    for number, members in snapshot.layout.split(slots).items():
         bitmap = mask.get(number)
         if bitmap is None:
-            bitmap = np.zeros(SEGMENT_SLOTS // 8, dtype=np.uint8)
-        mask[number] = with_bits(bitmap, members - number * SEGMENT_SLOTS, True)
+            bitmap = np.zeros(snapshot.layout.bitmap_bytes, dtype=np.uint8)
+        mask[number] = with_bits(bitmap, members - snapshot.segments[number].first_slot, True)
     return mask

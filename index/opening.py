@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contracts.codes import num_bytes
 from contracts.errors import StoreCorrupt
 from index.catalog import Catalog, Reader, SegmentRecord
 from index.segment_files import SegmentDamaged, SegmentFiles
-from index.segments import SEGMENT_SLOTS, Segment, Snapshot, build_segment, split_by_segment
+from index.segments import Layout, Segment, Snapshot, build_segment
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def load(catalog: Catalog, files: SegmentFiles, num_threads: int) -> Opened:
     """
     with catalog.reading() as reader:
         records = reader.segments()
-        segments = replay(_read_files(files, records, num_threads), reader)
+        segments = replay(_read_files(files, records, num_threads), reader, catalog.layout)
         opened = _complete(catalog, reader, segments, records)
         num_items = reader.state().num_items
         if opened.snapshot.num_live != num_items:
@@ -48,12 +47,12 @@ def load(catalog: Catalog, files: SegmentFiles, num_threads: int) -> Opened:
     return opened
 
 
-def rebuild(reader: Reader, number: int, next_slot: int, code_bytes: int) -> Segment:
+def rebuild(reader: Reader, number: int, next_slot: int, layout: Layout) -> Segment:
     """A segment from the catalogue alone."""
-    first_slot = number * SEGMENT_SLOTS
-    end_slot = min(first_slot + SEGMENT_SLOTS, next_slot)
-    slots, codes, labelled = reader.codes(first_slot, end_slot, code_bytes)
-    return build_segment(number, end_slot - first_slot, slots, codes, labelled)
+    first_slot = number * layout.segment_slots
+    end_slot = min(first_slot + layout.segment_slots, next_slot)
+    slots, codes, labelled = reader.codes(first_slot, end_slot, layout.code_bytes)
+    return build_segment(number, layout, end_slot - first_slot, slots, codes, labelled)
 
 
 def _read_files(
@@ -70,9 +69,9 @@ def _read_files(
         return {segment.number: segment for segment in pool.map(read, records) if segment is not None}
 
 
-def replay(segments: dict[int, Segment], reader: Reader) -> dict[int, Segment]:
+def replay(segments: dict[int, Segment], reader: Reader, layout: Layout) -> dict[int, Segment]:
     """Kill the slots that died after the files were written."""
-    for number, slots in split_by_segment(reader.deaths()).items():
+    for number, slots in layout.split(reader.deaths()).items():
         segment = segments.get(number)
         if segment is None:
             continue
@@ -86,20 +85,20 @@ def _complete(
     catalog: Catalog, reader: Reader, segments: dict[int, Segment], records: list[SegmentRecord]
 ) -> Opened:
     """Add the segments that no file gave: the tail, and those whose file is missing or damaged."""
-    state, code_bytes = reader.state(), num_bytes(catalog.model.num_bits)
-    missing = set(_occupied(reader)) - segments.keys()
-    if state.next_slot % SEGMENT_SLOTS:
-        missing.add(state.next_slot // SEGMENT_SLOTS)
-    rebuilt = {number: rebuild(reader, number, state.next_slot, code_bytes) for number in missing}
+    state, layout = reader.state(), catalog.layout
+    missing = set(_occupied(reader, layout)) - segments.keys()
+    if state.next_slot % layout.segment_slots:
+        missing.add(state.next_slot // layout.segment_slots)
+    rebuilt = {number: rebuild(reader, number, state.next_slot, layout) for number in missing}
     everything = dict(sorted((segments | rebuilt).items()))
-    snapshot = Snapshot(state.change, state.next_slot, code_bytes, everything)
+    snapshot = Snapshot(state.change, state.next_slot, layout, everything)
     return Opened(snapshot, {record.number: record for record in records if record.number in segments})
 
 
-def _occupied(reader: Reader) -> Iterable[int]:
+def _occupied(reader: Reader, layout: Layout) -> Iterable[int]:
     """Numbers of the segments that have an item."""
     slot = reader.next_occupied(0)
     while slot is not None:
-        number = slot // SEGMENT_SLOTS
+        number = slot // layout.segment_slots
         yield number
-        slot = reader.next_occupied((number + 1) * SEGMENT_SLOTS)
+        slot = reader.next_occupied((number + 1) * layout.segment_slots)

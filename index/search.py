@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.codes import Codes
-from index.segments import SEGMENT_SLOTS, Bitmap, Segment, Snapshot
+from index.segments import Bitmap, Segment, Snapshot
 
 Distances = npt.NDArray[np.int32]
 Slots = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ class Searcher:
     ) -> deque[_Piece]:
         """Runs of slots to search. Whole segments, unless there are too few of them for the threads."""
         share = -(-sum(segment.size for segment in snapshot.segments.values()) // self.num_threads)
-        length = min(max(-(-share // 64) * 64, _MIN_PIECE_SLOTS), SEGMENT_SLOTS)
+        length = min(max(-(-share // 64) * 64, _MIN_PIECE_SLOTS), snapshot.layout.segment_slots)
         pieces: deque[_Piece] = deque()
         for segment in snapshot.segments.values():
             if mask is not None and segment.number not in mask:

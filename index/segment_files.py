@@ -15,9 +15,9 @@ counts only if its header and checksum agree with the catalogue's record.
         32      8  change number
         40     16  id of the collection
         56      8  zero
-        64   8192  bitmap: slot alive at that change
-      8256   8192  bitmap: slot labelled
-     16448         codes by slot
+        64         bitmap: slot alive at that change
+                   bitmap: slot labelled
+                   codes by slot
 """
 
 import os
@@ -28,15 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
-from contracts.codes import num_bytes
 from contracts.errors import BackendUnavailable
 from index.catalog import SegmentRecord
-from index.segments import SEGMENT_SLOTS, Segment
+from index.segments import Layout, Segment
 
 _MAGIC, _VERSION = b"STOCHSEG", 1
 _HEADER = struct.Struct("<8sIIIIQQ16s8x")
 _CHECKSUM_AT, _CHECKSUM_END = 20, 24
-_BITMAP_BYTES = SEGMENT_SLOTS // 8
 
 
 class SegmentDamaged(Exception):
@@ -46,22 +44,16 @@ class SegmentDamaged(Exception):
 class SegmentFiles:
     """The segment files of one collection, in a folder of their own."""
 
-    def __init__(self, folder: Path, collection_id: bytes, num_bits: int) -> None:
+    def __init__(self, folder: Path, collection_id: bytes, layout: Layout) -> None:
         self.folder = folder
         self._collection_id = collection_id
-        self._num_bits = num_bits
-        self._code_bytes = num_bytes(num_bits)
-        self._num_bytes = _HEADER.size + 2 * _BITMAP_BYTES + SEGMENT_SLOTS * self._code_bytes
+        self._layout = layout
+        self._num_bytes = _HEADER.size + 2 * layout.bitmap_bytes + layout.segment_slots * layout.code_bytes
 
     def write(self, segment: Segment, change: int) -> SegmentRecord:
         """Write a full segment durably; it counts once its record is committed. Raises BackendUnavailable."""
         assert segment.is_full
-        header = bytearray(
-            _HEADER.pack(
-                *(_MAGIC, _VERSION, self._num_bits, SEGMENT_SLOTS, 0),
-                *(segment.first_slot, change, self._collection_id),
-            )
-        )
+        header = bytearray(self._header(SegmentRecord(segment.number, change, checksum=0)))
         parts = [segment.live.data, segment.labelled.data, segment.codes.data]
         checksum = _checksum(header, *parts)
         struct.pack_into("<I", header, _CHECKSUM_AT, checksum)
@@ -86,7 +78,7 @@ class SegmentFiles:
 
     def read(self, record: SegmentRecord) -> Segment:
         """The segment as of its change. Raises SegmentDamaged unless it is the file that `record` means."""
-        path = self.path(record)
+        path, layout = self.path(record), self._layout
         try:
             content = np.fromfile(path, dtype=np.uint8)
         except OSError as exc:
@@ -94,22 +86,31 @@ class SegmentFiles:
         if len(content) != self._num_bytes:
             raise SegmentDamaged(f"{path} has {len(content)} bytes instead of {self._num_bytes}")
         header, body = content[: _HEADER.size].tobytes(), content[_HEADER.size :]
-        expected = _HEADER.pack(
-            *(_MAGIC, _VERSION, self._num_bits, SEGMENT_SLOTS, record.checksum),
-            *(record.number * SEGMENT_SLOTS, record.change, self._collection_id),
-        )
-        if header != expected:
+        if header != self._header(record):
             raise SegmentDamaged(f"{path} has the header of another file")
         if _checksum(header, body.data) != record.checksum:
             raise SegmentDamaged(f"{path} does not match its checksum")
-        live, labelled, codes = np.split(body, [_BITMAP_BYTES, 2 * _BITMAP_BYTES])
+        live, labelled, codes = np.split(body, [layout.bitmap_bytes, 2 * layout.bitmap_bytes])
         return Segment(
             number=record.number,
-            size=SEGMENT_SLOTS,
+            size=layout.segment_slots,
             num_live=int(np.bitwise_count(live).sum()),
-            codes=codes.reshape(SEGMENT_SLOTS, self._code_bytes),
+            codes=codes.reshape(layout.segment_slots, layout.code_bytes),
             live=live,
             labelled=labelled,
+        )
+
+    def _header(self, record: SegmentRecord) -> bytes:
+        layout = self._layout
+        return _HEADER.pack(
+            _MAGIC,
+            _VERSION,
+            layout.code_bytes * 8,
+            layout.segment_slots,
+            record.checksum,
+            record.number * layout.segment_slots,
+            record.change,
+            self._collection_id,
         )
 
     def path(self, record: SegmentRecord) -> Path:

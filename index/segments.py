@@ -1,9 +1,9 @@
 """What is searched: codes by slot in fixed ranges, and which slots are alive.
 
-A segment is one range of `SEGMENT_SLOTS` slots, a snapshot all segments at one change of the
-collection. Both are values: a change makes a new snapshot that shares what it did not touch, so
-searches need no lock and never see a change half made. Codes alone are written in place, by the one
-writer, past the end that any published segment admits to.
+A segment is one range of slots, of the same length in all of a collection; a snapshot is all segments
+at one change of the collection. Both are values: a change makes a new snapshot that shares what it did
+not touch, so searches need no lock and never see a change half made. Codes alone are written in place,
+by the one writer, past the end that any published segment admits to.
 """
 
 from collections.abc import Mapping
@@ -15,40 +15,62 @@ import numpy.typing as npt
 from contracts.codes import Codes
 
 Bitmap = npt.NDArray[np.uint8]
-"""uint8 [SEGMENT_SLOTS / 8]: bit i of byte j, least significant first, is for slot 8 j + i of a segment."""
+"""uint8 [segment_slots / 8]: bit i of byte j, least significant first, is for slot 8 j + i of a segment."""
 Slots = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 SEGMENT_SLOTS = 2**16
-"""16 MiB of 2048-bit codes: large enough for the kernel, small enough to share among threads."""
+"""Of new collections. 16 MiB of 2048-bit codes: large for the kernel, small to share among threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a collection's slots are divided; fixed when it is made."""
+
+    code_bytes: int
+    segment_slots: int = SEGMENT_SLOTS
+    """A multiple of 8."""
+
+    @property
+    def bitmap_bytes(self) -> int:
+        return self.segment_slots // 8
+
+    def split(self, slots: Slots) -> dict[int, Slots]:
+        """`slots` by the number of their segment, both ascending."""
+        if not len(slots):
+            return {}
+        ordered = np.sort(slots)
+        starts = np.flatnonzero(np.diff(ordered // self.segment_slots)) + 1
+        groups = np.split(ordered, starts)
+        return {int(group[0]) // self.segment_slots: group for group in groups}
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The slots [number * SEGMENT_SLOTS, ... + size)."""
+    """The slots [number * segment_slots, ... + size)."""
 
     number: int
     size: int
     """Slots in use, dead ones included."""
     num_live: int
     codes: Codes
-    """uint8 [SEGMENT_SLOTS, num_bits / 8]"""
+    """uint8 [segment_slots, num_bits / 8]"""
     live: Bitmap
     labelled: Bitmap
     """Whether the slot's item had a label when it was written; says nothing about dead slots."""
 
     @property
     def first_slot(self) -> int:
-        return self.number * SEGMENT_SLOTS
+        return self.number * len(self.codes)
 
     @property
     def end_slot(self) -> int:
         """End of its range, whether in use or not."""
-        return self.first_slot + SEGMENT_SLOTS
+        return self.first_slot + len(self.codes)
 
     @property
     def is_full(self) -> bool:
-        return self.size == SEGMENT_SLOTS
+        return self.size == len(self.codes)
 
     @property
     def memory_bytes(self) -> int:
@@ -81,16 +103,18 @@ class Segment:
         return replace(self, num_live=self.num_live - len(offsets), live=with_bits(self.live, offsets, False))
 
 
-def empty_segment(number: int, code_bytes: int) -> Segment:
+def empty_segment(number: int, layout: Layout) -> Segment:
     """A segment with no slot in use."""
-    codes = np.empty((SEGMENT_SLOTS, code_bytes), dtype=np.uint8)
-    nothing = np.zeros(SEGMENT_SLOTS // 8, dtype=np.uint8)
+    codes = np.empty((layout.segment_slots, layout.code_bytes), dtype=np.uint8)
+    nothing = np.zeros(layout.bitmap_bytes, dtype=np.uint8)
     return Segment(number, 0, 0, codes, nothing, nothing)
 
 
-def build_segment(number: int, size: int, slots: Slots, codes: Codes, labelled: Flags) -> Segment:
-    """A segment of which only `slots` [n] with `codes` [n, num_bytes] are alive."""
-    segment = empty_segment(number, codes.shape[1])
+def build_segment(
+    number: int, layout: Layout, size: int, slots: Slots, codes: Codes, labelled: Flags
+) -> Segment:
+    """A segment with `size` slots in use, of which only `slots` [n] with `codes` [n, num_bytes] are alive."""
+    segment = empty_segment(number, layout)
     offsets = slots - segment.first_slot
     segment.codes[:size] = 0
     segment.codes[offsets] = codes
@@ -116,7 +140,7 @@ class Snapshot:
 
     change: int
     next_slot: int
-    code_bytes: int
+    layout: Layout
     segments: Mapping[int, Segment]
     """By number, ascending. Ranges without a live slot may be missing."""
 
@@ -127,18 +151,18 @@ class Snapshot:
     def with_changes(self, codes: Codes, labelled: Flags, dead: Slots) -> "Snapshot":
         """The next snapshot: `dead` slots killed, then `codes` [n, num_bytes] appended."""
         segments = dict(self.segments)
-        for number, slots in split_by_segment(dead).items():
-            segments[number] = segments[number].without(slots - number * SEGMENT_SLOTS)
+        for number, slots in self.layout.split(dead).items():
+            segments[number] = segments[number].without(slots - segments[number].first_slot)
         next_slot, done = self.next_slot, 0
         while done < len(codes):
-            number, offset = divmod(next_slot, SEGMENT_SLOTS)
-            count = min(SEGMENT_SLOTS - offset, len(codes) - done)
-            segment = segments.get(number) or empty_segment(number, self.code_bytes)
+            number, offset = divmod(next_slot, self.layout.segment_slots)
+            count = min(self.layout.segment_slots - offset, len(codes) - done)
+            segment = segments.get(number) or empty_segment(number, self.layout)
             assert segment.size == offset
             part = slice(done, done + count)
             segments[number] = segment.append(codes[part], labelled[part])
             next_slot, done = next_slot + count, done + count
-        return Snapshot(self.change + 1, next_slot, self.code_bytes, segments)
+        return Snapshot(self.change + 1, next_slot, self.layout, segments)
 
     def without_segment(self, number: int) -> "Snapshot":
         """The same change, without a full segment in which nothing is alive."""
@@ -149,20 +173,10 @@ class Snapshot:
 
     def codes_at(self, slots: Slots) -> Codes:
         """Codes of `slots` [n], which must lie in its segments: uint8 [n, num_bytes]."""
-        codes = np.empty((len(slots), self.code_bytes), dtype=np.uint8)
-        numbers = slots // SEGMENT_SLOTS
+        codes = np.empty((len(slots), self.layout.code_bytes), dtype=np.uint8)
+        numbers = slots // self.layout.segment_slots
         for number in np.unique(numbers).tolist():
             chosen = numbers == number
-            codes[chosen] = self.segments[number].codes[slots[chosen] - number * SEGMENT_SLOTS]
+            segment = self.segments[number]
+            codes[chosen] = segment.codes[slots[chosen] - segment.first_slot]
         return codes
-
-
-def split_by_segment(slots: Slots) -> dict[int, Slots]:
-    """`slots` grouped by the number of their segment, ascending."""
-    if not len(slots):
-        return {}
-    ordered = np.sort(slots)
-    numbers = ordered // SEGMENT_SLOTS
-    starts = np.flatnonzero(np.diff(numbers)) + 1
-    groups = np.split(ordered, starts)
-    return {int(group[0]) // SEGMENT_SLOTS: group for group in groups}

@@ -7,7 +7,7 @@ from index.catalog import Reader
 from index.collection import Collection
 from index.opening import rebuild, replay
 from index.segment_files import SegmentDamaged
-from index.segments import SEGMENT_SLOTS, Segment
+from index.segments import Segment
 
 
 def verify(collection: Collection) -> list[str]:
@@ -37,11 +37,11 @@ def _check_segments(collection: Collection, reader: Reader) -> list[str]:
             from_files[record.number] = collection.files.read(record)
         except SegmentDamaged as exc:
             faults.append(f"{exc}: open the store again, and it is rebuilt")
-    from_files = replay(from_files, reader)
+    from_files = replay(from_files, reader, collection.layout)
     slot = reader.next_occupied(0)
     while slot is not None:
-        number = slot // SEGMENT_SLOTS
-        truth = rebuild(reader, number, state.next_slot, collection.code_bytes)
+        number = slot // collection.layout.segment_slots
+        truth = rebuild(reader, number, state.next_slot, collection.layout)
         for what, segments in (("memory", snapshot.segments), ("its file", from_files)):
             if number in segments and not _agree(segments[number], truth):
                 faults.append(
