@@ -117,9 +117,7 @@ def installed(tmp_path_factory) -> Path:
     run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source), cwd=folder)
     run("-m", "venv", "--without-pip", str(folder / "venv"))
     python = folder / "venv" / "bin" / "python"
-    purelib = Path(
-        run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))", python=str(python)).strip()
-    )
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     (wheel,) = folder.glob("*.whl")
     run("-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel), cwd=folder)
     (Path(run("-c", where, python=str(python)).strip()) / "dependencies.pth").write_text(run("-c", where))
