@@ -83,6 +83,8 @@ def evaluate(
 
     `--images` is the gallery. What is found for a run is kept in it, for `export` to put on the card.
     """
+    if not model.exists():
+        raise typer.BadParameter(f"{model} does not exist: give a run folder or an .onnx file")
     from trainer.evaluate import FileEncoder, RunEncoder, embed, report
     from trainer.sources import open_source
 

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from contracts.model_file import read_manifest
+from trainer import cli
+
+app = typer.Typer(pretty_exceptions_enable=False)
+for command in (cli.train, cli.evaluate, cli.export):
+    app.command()(command)
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def tiny_recipe(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "find_recipe", lambda name: recipe)
+
+
+@pytest.mark.usefixtures("tiny_recipe")
+def test_train_evaluate_and_export_follow_one_another(coloured: Path, tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "colours.onnx"
+    trained = call("train", "tiny", "--images", coloured, "--out", run, "--epochs", 1, "--seed", 7)
+    assert trained.exit_code == 0, trained.output
+    evaluated = call("evaluate", run, "--images", coloured, "--queries", coloured, "--k", 1, "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    values = json.loads(evaluated.stdout)
+    assert values["codes_knn_top1"] == 1.0
+    exported = call("export", run, "--out", model, "--licence", "CC0-1.0")
+    assert exported.exit_code == 0, exported.output
+    manifest = read_manifest(model)
+    assert manifest.name == "colours"
+    assert manifest.licence == "CC0-1.0"
+    assert manifest.metrics == values
+    assert manifest.recipe["seed"] == 7
+    again = call("evaluate", model, "--images", coloured, "--queries", coloured, "--k", 1)
+    assert again.exit_code == 0, again.output
+    assert "codes" in again.stdout
+
+
+def test_every_recipe_can_be_found_by_its_name() -> None:
+    assert cli.find_recipe("cifar10-cpu").num_bits == 2048
+    with pytest.raises(ValueError, match="choose one of cifar10-cpu"):
+        cli.find_recipe("cifar11")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "cifar11", "--images", "x"], "there is no recipe cifar11"),
+        (["train", "cifar10-cpu"], "Missing option '--images'"),
+        (["train", "cifar10-cpu", "--images", "missing"], "missing does not exist"),
+        (["train", "cifar10-cpu", "--images", "missing", "--epochs", "0"], "--epochs of at least 1"),
+        (["evaluate", "missing.onnx", "--images", "x", "--queries", "x"], "missing.onnx"),
+        (["export", "missing", "--out", "model.onnx"], "holds no last.pt"),
+    ],
+)
+def test_wrong_use_is_one_clear_message_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.replace("│", " ").split())

@@ -1,0 +1,86 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.codes import pack_logits
+from tests.tiny_images import make_png, write_parquet
+from tests.tiny_model import reference_logits, write_tiny_model
+from trainer.evaluate import FileEncoder, RunEncoder, bit_statistics, embed, random_projection, report
+from trainer.recipe import Recipe
+from trainer.sources import open_source
+from trainer.train import train
+
+
+def test_a_run_is_reported_beside_its_rivals(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    source = open_source([coloured])
+    train(recipe, source, tmp_path / "run")
+    embedded = embed(RunEncoder(tmp_path / "run"), source)
+    assert embedded.features.shape == (48, 32)
+    np.testing.assert_array_equal(embedded.codes, pack_logits(embedded.logits.numpy()))
+    values = report(embedded, embedded, k=1)
+    # Each image is its own nearest neighbour.
+    for name in ("codes", "features", "pixels", "projection2048"):
+        assert values[f"{name}_knn_top1"] == 1.0
+        assert 1 / 3 < values[f"{name}_map"] <= 1
+
+
+def test_evaluation_leaves_batch_statistics_alone(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    source = open_source([coloured])
+    train(dataclasses.replace(recipe, epochs=1), source, tmp_path / "run")
+    encoder = RunEncoder(tmp_path / "run")
+    before = {name: buffer.clone() for name, buffer in encoder.model.named_buffers()}
+    embed(encoder, source)
+    for name, buffer in encoder.model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_an_exported_file_is_evaluated_on_its_own_codes(tmp_path: Path) -> None:
+    images = [make_png(label, i, side=32) for i, label in enumerate([0, 1, 2, 0])]
+    source = open_source([write_parquet(tmp_path / "x.parquet", images, [0, 1, 2, 0])])
+    embedded = embed(FileEncoder(write_tiny_model(tmp_path / "tiny.onnx")), source)
+    pixels = (embedded.pixels * 255).round().byte().numpy().reshape(-1, 32, 32, 3)
+    np.testing.assert_array_equal(embedded.codes, pack_logits(reference_logits(pixels)))
+    assert "codes_knn_top1" in report(embedded, embedded, k=1)
+
+
+def test_simclr_is_evaluated_without_codes(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    source = open_source([coloured])
+    train(dataclasses.replace(recipe, latent="none", epochs=1), source, tmp_path / "run")
+    embedded = embed(RunEncoder(tmp_path / "run"), source)
+    assert embedded.codes is None
+    values = report(embedded, embedded, k=1)
+    assert "features_map" in values
+    assert "codes_map" not in values
+
+
+def test_unlabelled_images_are_refused(tmp_path: Path) -> None:
+    source = open_source([write_parquet(tmp_path / "x.parquet", [make_png(0, 0)])])
+    with pytest.raises(ValueError, match="no labels"):
+        embed(FileEncoder(write_tiny_model(tmp_path / "tiny.onnx")), source)
+
+
+def test_a_random_projection_keeps_angles() -> None:
+    h = torch.rand(50, 16, generator=torch.Generator().manual_seed(0))
+    (codes,) = random_projection(h, [h], num_bits=16384)
+    centred = torch.nn.functional.normalize(h - h.mean(0), dim=1)
+    angles = torch.arccos((centred @ centred.T).clamp(-1, 1)) / torch.pi
+    bits = np.unpackbits(codes, axis=1)
+    shares = (bits[:, None] != bits[None]).mean(axis=-1)
+    assert np.abs(shares - angles.numpy())[~np.eye(50, dtype=bool)].max() < 0.03
+
+
+def test_bit_statistics_count_active_uncertain_and_dead_bits() -> None:
+    logits = torch.tensor([[5.0, 0.0, -40.0] + [-40.0] * 5, [5.0, -1.0, 40.0] + [-40.0] * 5])
+    statistics = bit_statistics(pack_logits(logits.numpy()), logits)
+    assert statistics["active_bits"] == 2.0  # bits 0 and 1; bits 0 and 2
+    assert statistics["dead_bits"] == 6.0  # bit 0 always 1, bits 3 to 7 always 0
+
+    def entropy(logit: float) -> float:
+        p = 1 / (1 + np.exp(-logit))
+        return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+
+    expected = (2 * entropy(5.0) + 1.0 + entropy(-1.0)) / 2
+    assert statistics["entropy_bits"] == pytest.approx(expected, abs=1e-6)
