@@ -10,6 +10,7 @@ Metadata is kept as canonical JSON, so equality is equality of JSON text. That i
 reading of a decimal may be one unit in the last place off; order between numbers uses that reading.
 """
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,9 @@ class _Compiler:
             raise InvalidQuery(f"the filter is nested deeper than {MAX_DEPTH} levels: flatten it")
         return _join("AND", [self._entry(key, value, depth) for key, value in where.items()], _ALWAYS)
 
-    def _entry(self, key: str, value: object, depth: int) -> str:
+    def _entry(self, key: object, value: object, depth: int) -> str:
+        if not isinstance(key, str):
+            raise InvalidQuery(f"the filter has the key {_show(key)}: keys are strings")
         if key in ("and", "or"):
             if not isinstance(value, list):
                 raise InvalidQuery(f"the filter's {key!r} has {_show(value)}: give it a list of filters")
@@ -188,5 +191,4 @@ def _dump(value: object) -> str:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return reprlib.repr(value)  # Cut short, in depth too.

@@ -5,6 +5,7 @@ Past this module every item is a `Row`, ready for SQL.
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from types import NoneType
@@ -121,7 +122,7 @@ def _encode_metadata(item: Item) -> str:
             )
         if not is_metadata_value(value):
             raise InvalidItem(
-                f"item {item.id!r}: the metadata value of {key!r} is {str(value)[:80]} "
+                f"item {item.id!r}: the metadata value of {key!r} is {reprlib.repr(value)} "
                 f"({type(value).__name__}): give a string, a finite number (integers of 64 bits), "
                 "a boolean, null or a list of strings"
             )
