@@ -242,7 +242,7 @@ class Engine:
             return []
         for position, item in enumerate(items):
             check_item(item, position)
-        info = self._find(collection)
+        info = self._find(collection, is_written=True)
         bound = info.model if info else self.active.ref()
         images = [item.image for item in items if item.image is not None]
         encodings = iter(self._encode_for(images, bound, collection))
@@ -299,12 +299,15 @@ class Engine:
         """Delete a collection and its items. Raises NotFound."""
         self.store.delete_collection(name)
 
-    def _find(self, name: str) -> CollectionInfo | None:
-        """The collection, or None for a default that does not exist. Raises NotFound."""
+    def _find(self, name: str, is_written: bool = False) -> CollectionInfo | None:
+        """The collection; None for one that is to be written to, or the default, while it does not exist.
+
+        Raises NotFound for any other.
+        """
         try:
             return self.store.collection(name)
         except NotFound:
-            if name == DEFAULT_COLLECTION:
+            if is_written or name == DEFAULT_COLLECTION:
                 return None
             raise
 
