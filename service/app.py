@@ -7,8 +7,8 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
 
 from contracts.errors import InvalidInput
 from service.context import Context
@@ -20,6 +20,8 @@ from service.openapi import describe_app
 from service.problems import describe_fault, http_problem_response
 from service.routers import collections, encoding, health, items, models, pages, search
 from service.settings import Settings, check_exposure
+
+_ROUTERS = (encoding, search, items, collections, models, health, pages)
 
 _TITLE = "StochCon"
 _DESCRIPTION = "Images go in, 2048-bit codes come out; codes are kept, searched and classified."
@@ -59,8 +61,8 @@ def create_app(settings: Settings, engine: Engine | None = None, metrics: Metric
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in (encoding, search, items, collections, models, health, pages):
-        app.include_router(router.router)
+    for module in _ROUTERS:
+        app.include_router(module.router)
     app.add_exception_handler(HTTPException, _on_routing_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_middleware(Edge, settings=settings, metrics=counted)
@@ -81,11 +83,15 @@ def _open(settings: Settings, metrics: Metrics) -> Engine:
 async def _on_routing_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     # Each method has a route of its own, so no single route knows all that a path takes.
-    allowed: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
-            allowed |= route.methods or set()
-    return http_problem_response(exc, request.method, request.url.path, allowed - {"HEAD"})
+    path = request.scope["path"]
+    allowed = {
+        method
+        for module in _ROUTERS
+        for route in module.router.routes
+        if isinstance(route, APIRoute) and route.path_regex.match(path)
+        for method in route.methods or ()
+    }
+    return http_problem_response(exc, request.method, path, allowed)
 
 
 async def _on_validation_error(request: Request, exc: Exception) -> Response:

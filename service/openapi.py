@@ -76,7 +76,11 @@ def describe_app(app: FastAPI) -> dict[str, Any]:
             tags=app.openapi_tags,
         )
         _, definitions = models_json_schema([(model, "validation") for model in _REQUESTS], ref_template=_REF)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        named = document.setdefault("components", {}).setdefault("schemas", {})
+        named.update(definitions["$defs"])
+        # FastAPI's own form of a refused parameter, which is never answered here.
+        for unused in ("HTTPValidationError", "ValidationError"):
+            named.pop(unused, None)
         for operations in document["paths"].values():
             for operation in operations.values():
                 operation["responses"] = _with_problems(operation["responses"])

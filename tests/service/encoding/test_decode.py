@@ -1,0 +1,149 @@
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from contracts.errors import InvalidImage, TooLarge
+from contracts.manifest import Preprocessing
+from contracts.pixels import ImageLimits, load_pixels
+from service.encoding.decode import Decoder, PixelBudget
+from tests import image_files
+from tests.image_files import encode, jpeg, photo
+
+SQUARE = Preprocessing(height=32, width=32)
+WIDE = Preprocessing(height=24, width=48)
+SQUASHED = Preprocessing(height=24, width=48, resize="squash")
+
+
+def decode(
+    data: bytes, preprocessing: Preprocessing = SQUARE, limits: ImageLimits | None = None
+) -> np.ndarray:
+    return Decoder(preprocessing, limits or ImageLimits()).decode(data)
+
+
+def drift(data: bytes, preprocessing: Preprocessing) -> tuple[float, int]:
+    """Mean and largest difference in grey levels between the two ways."""
+    fast, reference = decode(data, preprocessing), load_pixels(data, preprocessing)
+    difference = np.abs(fast.astype(int) - reference.astype(int))
+    return difference.mean(), difference.max()
+
+
+@pytest.mark.parametrize("kind", image_files.GOOD)
+def test_every_kind_of_image_comes_out_as_the_reference_has_it(kind: str) -> None:
+    mean, largest = drift(image_files.GOOD[kind], SQUARE)
+    assert mean <= 0.5
+    assert largest <= 4
+
+
+@pytest.mark.parametrize("preprocessing", [SQUARE, WIDE, SQUASHED])
+@pytest.mark.parametrize("size", [(640, 480), (300, 800), (65, 64), (40, 30), (1200, 100)])
+def test_a_scaled_decode_stays_near_the_reference(
+    size: tuple[int, int], preprocessing: Preprocessing
+) -> None:
+    mean, largest = drift(jpeg(3, *size), preprocessing)
+    assert mean <= 1.5
+    assert largest <= 24
+
+
+def test_an_image_that_needs_no_scaled_decode_is_the_reference_exactly() -> None:
+    assert drift(jpeg(0, 60, 60), SQUARE) == (0, 0)
+
+
+def test_a_large_jpeg_is_never_held_in_full() -> None:
+    data = jpeg(0, 1600, 1200)
+    tracemalloc.start()
+    try:
+        decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 1600 * 1200 * 3 / 10
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_on_the_fast_way_as_on_the_reference(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = jpeg(5, 400, 260, exif=exif)
+    mean, largest = drift(data, WIDE)
+    assert mean <= 1.5
+    assert largest <= 24
+    if orientation != 1:  # Otherwise the bounds would hold without any turning.
+        assert np.abs(decode(data, WIDE).astype(int) - decode(jpeg(5, 400, 260), WIDE)).mean() > 10
+
+
+def test_the_first_frame_of_an_animation_is_taken() -> None:
+    first = photo(48, 40, seed=1).quantize(256).convert("RGB")
+    assert np.array_equal(decode(image_files.animated_gif()), decode(encode(first)))
+
+
+def test_16_bit_grey_keeps_its_whole_range() -> None:
+    pixels = decode(image_files.grey_16_bit())[0, :, 0].astype(int)
+    assert pixels[0] < 40
+    assert pixels[-1] > 215
+    assert (np.diff(pixels) >= 0).all()
+
+
+def test_transparent_pixels_are_white() -> None:
+    assert (decode(image_files.with_alpha())[:, -8:] == 255).all()
+
+
+@pytest.mark.parametrize("kind", image_files.INVALID)
+def test_what_is_no_image_is_invalid_with_a_remedy(kind: str) -> None:
+    with pytest.raises(InvalidImage, match=r"send|damaged|truncated"):
+        decode(image_files.INVALID[kind])
+
+
+@pytest.mark.parametrize("cut", [1, 2, 50, 500])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_refused_wherever_it_ends(cut: int, progressive: bool) -> None:
+    with pytest.raises(InvalidImage):
+        decode(jpeg(0, 320, 240, progressive=progressive)[:-cut])
+
+
+@pytest.mark.parametrize("kind", image_files.TOO_LARGE)
+def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
+    with pytest.raises(TooLarge, match="20000x20000"):
+        decode(image_files.TOO_LARGE[kind])
+
+
+def test_too_many_bytes_are_refused() -> None:
+    with pytest.raises(TooLarge, match="bytes"):
+        decode(jpeg(), limits=ImageLimits(max_bytes=100))
+
+
+def test_a_jpeg_whose_exif_cannot_be_read_is_left_to_the_reference() -> None:
+    data = jpeg(0, 48, 40)
+    app1 = b"Exif\0\0" + b"MM\0*\xff\xff\xff\xff"
+    damaged = data[:2] + b"\xff\xe1" + (len(app1) + 2).to_bytes(2, "big") + app1 + data[2:]
+    for judge in (decode, lambda data: load_pixels(data, SQUARE)):
+        with pytest.raises(InvalidImage):
+            judge(damaged)
+
+
+def test_large_images_are_decoded_one_after_the_other() -> None:
+    budget = PixelBudget(100)
+    order = []
+    entered = threading.Event()
+
+    def second() -> None:
+        entered.set()
+        with budget.hold(60):
+            order.append("second")
+
+    with budget.hold(60):
+        thread = threading.Thread(target=second)
+        thread.start()
+        entered.wait(5)
+        with budget.hold(40):  # What fits goes past what does not.
+            order.append("small")
+        thread.join(0.05)
+        order.append("first")
+    thread.join(5)
+    assert order == ["small", "first", "second"]
+
+
+def test_an_image_over_the_whole_budget_still_gets_its_turn() -> None:
+    with PixelBudget(100).hold(1000):
+        pass
