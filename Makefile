@@ -1,5 +1,5 @@
 # Every target sets up what it needs: the virtual environment is made, and made again, only when
-# pyproject.toml has changed. PYTHON names the interpreter; ARGS goes to pytest or to `stochcon serve`.
+# pyproject.toml has changed. PYTHON names the interpreter; ARGS goes to the command that a target runs.
 PYTHON ?= python3
 ARGS ?=
 
@@ -30,6 +30,9 @@ lint: $(DEVELOPING) ## Check style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(DEVELOPING) ## Measure the search beside FAISS: one query, and batches of 64, over 1 M codes.
+	$(BIN)/python -m benchmarks.search $(ARGS)
 
 format: $(DEVELOPING) ## Mend style and format.
 	$(BIN)/ruff check --fix .
