@@ -59,7 +59,7 @@ class Edge:
             if exchange.status:
                 raise
             if status_of(exc) >= 500:
-                _log.error("request failed", path=scope["path"], error=str(exc), exc_info=exc)
+                _log.error("request failed", path=scope["path"], error=str(exc))
             await exchange.refuse(scope, problem_response(exc), drain=isinstance(exc, TooLarge))
             self._metrics.error(exc.slug)
         except Exception as exc:
@@ -70,7 +70,7 @@ class Edge:
             self._metrics.error("internal")
         finally:
             self._held_bytes -= exchange.num_bytes
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path_format", "unmatched")
             self._metrics.request(scope["method"], route, exchange.status, time.perf_counter() - start)
 
     def hold(self, num_bytes: int) -> None:

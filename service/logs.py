@@ -15,7 +15,7 @@ def configure_logs(level: int = logging.INFO) -> None:
     ]
     is_terminal = sys.stderr.isatty()
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if is_terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

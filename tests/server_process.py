@@ -43,14 +43,15 @@ class ServerProcess:
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self._end()
+        self.wait()
 
     def stop(self) -> int:
         """SIGTERM, as an orchestrator would; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self._end()
+        return self.wait()
 
-    def _end(self) -> int:
+    def wait(self) -> int:
+        """Wait for its end; returns the exit status."""
         status = self.process.wait(30)
         self._reader.join(10)
         assert self.process.stderr is not None

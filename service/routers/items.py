@@ -118,7 +118,7 @@ async def list_items(
 
 @router.get("/items/{item_id:path}", response_model=None, responses={200: {"model": StoredItem}})
 async def get(item_id: str, request: Request, collection: Collection = DEFAULT_COLLECTION) -> Response:
-    """One item."""
+    """One item, with its code."""
     context = context_of(request)
     return json_response(item_body(await context.call(context.engine.get, _id_of(request), collection)))
 

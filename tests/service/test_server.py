@@ -1,0 +1,121 @@
+import json
+import signal
+import socket
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from service.schemas import Alive, Ready
+from tests.server_process import ServerProcess, start_process, wait_until
+from tests.service.http_answers import answer, assert_serves, code_of, problem
+
+
+def failure(models: Path, data: Path, **settings: object) -> str:
+    """What a server says that does not come up."""
+    process = start_process(
+        {"data": data, "models": models, "port": 0, "provider": "cpu", "threads": 1} | settings
+    )
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    return said.splitlines()[-1]
+
+
+def test_it_says_where_it_is_and_what_it_serves(model_folder: Path, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, model_folder)
+    with server.client() as client:
+        client.post("/items", json={"items": [{"code": code_of(n)} for n in range(3)]})
+    assert server.stop() == -signal.SIGTERM
+    server = ServerProcess(tmp_path, model_folder)
+    (ready,) = [event for event in server.events if event["event"] == "ready"]
+    assert ready["model"] == "tiny 1"
+    assert ready["provider"] == "cpu-fp32"
+    assert ready["collections"] == {"default": 3}
+    with server.client() as client:
+        assert_serves(client)
+    server.stop()
+
+
+def test_health_and_readiness_have_their_forms(client: httpx2.Client) -> None:
+    answer(client.get("/healthz"), Alive)
+    ready = answer(client.get("/readyz"), Ready)
+    assert (ready["provider"], ready["precision"]) == ("cpu-fp32", "fp32")
+    assert ready["model"]["name"] == "tiny"
+
+
+def test_a_second_server_is_told_who_has_the_store(model_folder: Path, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, model_folder)
+    said = failure(model_folder, tmp_path)
+    assert "StoreLocked" in said
+    assert server.url in said
+    with server.client() as client:
+        assert_serves(client)
+    server.stop()
+
+
+def test_a_port_that_is_taken_is_one_clear_line(model_folder: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = failure(model_folder, tmp_path, port=port)
+    assert f"127.0.0.1:{port}" in said
+    assert "--port" in said
+
+
+def test_an_open_address_without_a_key_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    assert "STOCHCON_API_KEY" in failure(model_folder, tmp_path, host="0.0.0.0")
+    assert not (tmp_path / "store.lock").exists()
+
+
+def test_a_provider_that_does_not_run_is_refused_and_gives_the_store_back(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    assert "--provider cpu" in failure(model_folder, tmp_path, provider="cuda")
+    server = ServerProcess(tmp_path, model_folder)
+    server.stop()
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    assert "stochcon train" in failure(tmp_path / "models", tmp_path / "data")
+
+
+def test_requests_under_way_are_answered_before_it_stops(model_folder: Path, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, model_folder)
+    body = json.dumps({"items": [{"id": "a", "code": code_of(1)}]}).encode()
+    head = (
+        b"POST /items HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    )
+    with socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) as connection:
+        connection.sendall(head + body[:10])
+        with server.client() as client:
+            wait_until(lambda: client.get("/healthz").status_code == 200)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: any(event["event"] == "Shutting down" for event in server.events))
+        connection.sendall(body[10:])
+        received = b""
+        while chunk := connection.recv(4096):
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 200")
+    server.wait()
+    server = ServerProcess(tmp_path, model_folder)
+    with server.client() as client:
+        assert client.get("/items/a").status_code == 200
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("PATCH", "/items", "GET, POST"), ("GET", "/encode", "POST"), ("POST", "/items/a", "DELETE, GET, PUT")],
+)
+def test_a_method_that_a_path_does_not_take_is_405(
+    client: httpx2.Client, method: str, path: str, allowed: str
+) -> None:
+    response = client.request(method, path)
+    problem(response, 405, "method-not-allowed", method, allowed)
+    assert response.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/items/", "/encode/", "/favicon.ico"])
+def test_a_path_that_is_not_there_is_404(client: httpx2.Client, path: str) -> None:
+    problem(client.get(path), 404, "not-found")
