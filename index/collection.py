@@ -28,6 +28,7 @@ from index.segments import Segment, Slots, Snapshot
 CATALOG_NAME = "catalog.sqlite"
 SEGMENTS_NAME = "segments"
 _MAX_DEAD_SHARE = 0.5
+_MAX_ATTEMPTS = 100
 
 _logger = logging.getLogger(__name__)
 
@@ -147,8 +148,8 @@ class Collection:
 
     @contextmanager
     def moment(self) -> Iterator[tuple[Reader, Snapshot]]:
-        """A read transaction, and the snapshot of the very same change."""
-        while True:
+        """A read transaction, and the snapshot of the very same change. Raises StoreCorrupt."""
+        for _ in range(_MAX_ATTEMPTS):
             with self.catalog.reading() as reader:
                 change = reader.state().change
                 for snapshot in (self._current, self._pending):
@@ -156,6 +157,10 @@ class Collection:
                         yield reader, snapshot
                         return
             # Two writes went by between the two lines above; look again.
+        raise StoreCorrupt(
+            f"{self.catalog.path} is at change {change} and memory is not: another program has written "
+            "to it; open the store again"
+        )
 
     def mask(self, condition: Condition, reader: Reader, snapshot: Snapshot) -> Mask:
         """Slots that meet a filter, at one `moment`. Raises InvalidQuery for a field that no item has."""

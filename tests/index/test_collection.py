@@ -1,17 +1,18 @@
 """Upkeep, failing disks, and many threads at once."""
 
 import resource
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from contracts.codes import hamming
-from contracts.errors import BackendUnavailable, InvalidQuery
+from contracts.errors import BackendUnavailable, InvalidQuery, StoreCorrupt
 from index.embedded import EmbeddedStore
 from index.protocol import Item, ModelRef
 
@@ -171,6 +172,17 @@ def test_searches_during_writes_see_each_item_exactly_once(
 
 def as_code(code: bytes) -> np.ndarray:
     return np.frombuffer(code, dtype=np.uint8)[None]
+
+
+def test_a_catalogue_written_by_another_program_is_told_and_not_waited_for(
+    store: EmbeddedStore, tmp_path: Path, make_items: Callable, model: ModelRef
+) -> None:
+    store.upsert("c", make_items(3, label="x"), model)
+    with closing(sqlite3.connect(tmp_path / "collections" / "c" / "catalog.sqlite")) as connection:
+        connection.execute("UPDATE state SET change = 99")
+        connection.commit()
+    with pytest.raises(StoreCorrupt, match="open the store again"):
+        store.search("c", QUERY, where={"label": "x"})
 
 
 def test_concurrent_writers_lose_nothing(store: EmbeddedStore, make_items: Callable, model: ModelRef) -> None:
