@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -97,16 +97,7 @@ class EmbeddedStore:
 
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
-        with self._collections_lock:
-            self._check_open()
-            names = sorted(self._collections)
-        infos = []
-        for name in names:
-            try:
-                infos.append(self.collection(name))
-            except NotFound:  # Deleted since the names were read.
-                continue
-        return infos
+        return [collection.info() for collection in self._each()]
 
     def collection(self, name: str) -> CollectionInfo:
         """One collection. Raises NotFound."""
@@ -120,11 +111,11 @@ class EmbeddedStore:
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection, its items and its files, once calls under way are done. Raises NotFound."""
+        collection = self._find(name, None)
+        collection.gate.shut()  # Outside the lock: calls on other collections need not wait.
         with self._collections_lock:
-            self._check_open()
-            collection = self._collections.get(name)
-            if collection is None:
-                raise _not_found(name)
+            if self._collections.get(name) is not collection:
+                raise _not_found(name)  # Somebody else was faster.
             collection.close()
             del self._collections[name]
             with _translated(collection.folder):
@@ -203,11 +194,7 @@ class EmbeddedStore:
 
     def verify(self) -> list[str]:
         """Check everything stored against its checksums and itself; a line for each fault, none if sound."""
-        faults = []
-        for info in self.collections():
-            with self._using(info.name) as collection:
-                faults += verify(collection)
-        return faults
+        return [fault for collection in self._each() for fault in verify(collection)]
 
     def close(self) -> None:
         """Give the store back, once calls under way are done. Other calls then raise BackendUnavailable."""
@@ -223,13 +210,24 @@ class EmbeddedStore:
         """The collection `name`, which stays open meanwhile; made if need be where a `model` is given."""
         collection = self._find(name, model)
         with collection.gate.entered() as is_open:
-            if not is_open:  # Deleted or closed since it was found.
+            if not is_open:
                 with self._collections_lock:
                     self._check_open()
+                if model is not None:
+                    raise BackendUnavailable(f"collection {name!r} is being deleted: try again")
                 raise _not_found(name)
             if model is not None:
                 collection.check_model(model)
             yield collection
+
+    def _each(self) -> Iterator[Collection]:
+        """The collections by name, each kept open while it is looked at."""
+        with self._collections_lock:
+            self._check_open()
+            names = sorted(self._collections)
+        for name in names:
+            with suppress(NotFound), self._using(name) as collection:  # It may be deleted meanwhile.
+                yield collection
 
     def _find(self, name: str, model: ModelRef | None) -> Collection:
         with self._collections_lock:

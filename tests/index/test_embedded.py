@@ -255,6 +255,26 @@ def test_deleting_a_collection_waits_for_searches_under_way(
         assert set.union(*(search.result() for search in searches)) == {5}
 
 
+def test_a_collection_being_deleted_is_gone_at_once_and_its_files_after_the_last_call(
+    store: EmbeddedStore, tmp_path: Path, make_items: Callable, model: ModelRef
+) -> None:
+    store.upsert("c", make_items(3), model)
+    store.upsert("other", make_items(3), model)
+    with ThreadPoolExecutor(1) as pool:
+        with store._collections["c"].gate.entered():
+            deleting = pool.submit(store.delete_collection, "c")
+            while store.collections() != [store.collection("other")]:
+                pass
+            with pytest.raises(BackendUnavailable, match="being deleted"):
+                store.upsert("c", make_items(1), model)
+            assert not deleting.done()
+            assert (tmp_path / "collections" / "c").exists()
+        deleting.result()
+    assert not (tmp_path / "collections" / "c").exists()
+    store.upsert("c", make_items(1), model)
+    assert store.collection("c").num_items == 1
+
+
 def test_a_closed_store_says_so(tmp_path: Path, make_items: Callable, model: ModelRef) -> None:
     store = EmbeddedStore.open(tmp_path)
     store.upsert("c", make_items(1), model)
