@@ -24,6 +24,7 @@ from stochcon import Client
 from stochcon.client import MAX_IMAGES
 from stochcon.results import Encoding, NewItem
 from tests.image_files import encode, huge_png_header, jpeg, photo, png
+from tests.server_process import ServerProcess
 from tests.tiny_model import reference_logits
 
 PREPROCESSING = Preprocessing(height=32, width=32)
@@ -67,13 +68,16 @@ def test_encode_many_splits_what_is_more_than_a_request_and_keeps_the_order(clie
         assert results[i].code == expected_code(images[i])
 
 
-def test_encode_many_keeps_each_request_within_its_bytes(client, monkeypatch):
-    monkeypatch.setattr("stochcon.client.MAX_REQUEST_BYTES", 10_000)
-    images = [jpeg(seed) for seed in range(5)]
-    assert all(5_000 < len(image) < 10_000 for image in images)
-    assert [result.code for result in client.encode_many(images)] == [
-        client.encode(image).code for image in images
-    ]
+def test_encode_many_keeps_each_request_within_its_bytes(tmp_path, models, monkeypatch):
+    monkeypatch.setattr("stochcon.client.MAX_REQUEST_BYTES", 20_000)
+    images = [jpeg(seed) for seed in range(9)]
+    assert sum(map(len, images)) > 30_000
+    server = ServerProcess(tmp_path / "data", models, max_body_bytes=22_000)
+    with Client(server.url) as client:
+        assert [result.code for result in client.encode_many(images)] == [
+            client.encode(image).code for image in images
+        ]
+    server.stop()
 
 
 @pytest.mark.parametrize(("image", "error"), [(b"broken", InvalidImage), (huge_png_header(), TooLarge)])

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.errors import BackendUnavailable, InvalidImage, InvalidItem, StochConError
 from index.protocol import Item, ModelRef
-from stochcon.indexing import BATCH_IMAGES, Indexing
+from stochcon.indexing import BATCH_IMAGES, LOOKUP_IMAGES, Indexing
 from stochcon.results import Encoding
 from stochcon.sources import open_source
 from tests.tiny_images import write_parquet
@@ -159,6 +159,15 @@ def test_a_wish_to_stop_finishes_what_is_under_way_and_begins_no_more(backend, t
     assert counts[0] == len(backend.items) == len(backend.encoded) < 10 * BATCH_IMAGES
     left = 20 * BATCH_IMAGES - counts[0]
     assert run(backend, open_source(tmp_path))[0] == (left, 0, counts[0], 0)
+
+
+def test_a_wish_to_stop_is_heard_where_nothing_has_changed(backend, tmp_path):
+    for i in range(3 * LOOKUP_IMAGES):
+        (tmp_path / f"{i:04d}.jpg").write_text("x")
+    run(backend, open_source(tmp_path))
+    answers = iter([False, True, True, True])
+    counts, _ = run(backend, open_source(tmp_path), should_stop=lambda: next(answers))
+    assert counts == (0, 0, LOOKUP_IMAGES, 0)
 
 
 def test_an_id_of_another_file_that_is_still_there_is_not_taken_over(backend, tmp_path):
