@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -18,7 +18,7 @@ _START_S = 60.0
 
 
 class ServerProcess:
-    """Starts with the constructor and is ready when it returns."""
+    """Ready when the constructor returns. As a context manager it leaves no process behind."""
 
     def __init__(self, data: Path, models: Path, port: int = 0, **settings: object) -> None:
         """`settings` are those of service.settings, by name."""
@@ -32,6 +32,13 @@ class ServerProcess:
         if not self._ready.wait(_START_S) or not self.url:
             self.kill()
             raise AssertionError("the server did not start:\n" + "".join(self._lines))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
 
     @property
     def url(self) -> str:

@@ -19,10 +19,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A real server; the tests of a module share it and keep to collections of their own."""
-    started = ServerProcess(tmp_path_factory.mktemp("data"), model_folder)
-    yield started
-    assert started.process.poll() is None, "the server died during the tests"
-    started.stop()
+    with ServerProcess(tmp_path_factory.mktemp("data"), model_folder) as started:
+        yield started
+        assert started.process.poll() is None, "the server died during the tests"
 
 
 @pytest.fixture

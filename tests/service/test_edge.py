@@ -49,9 +49,10 @@ def start_slow_request(url: str, num_images: int = 6) -> socket.socket:
 
 @pytest.fixture(scope="module")
 def locked_server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    started = ServerProcess(tmp_path_factory.mktemp("data"), model_folder, api_key="s3cret", host="0.0.0.0")
-    yield started
-    started.stop()
+    with ServerProcess(
+        tmp_path_factory.mktemp("data"), model_folder, api_key="s3cret", host="0.0.0.0"
+    ) as started:
+        yield started
 
 
 def test_the_key_opens_everything(locked_server: ServerProcess) -> None:
@@ -78,7 +79,7 @@ def test_without_it_nothing_but_health_is_open(locked_server: ServerProcess, hea
 
 @pytest.fixture(scope="module")
 def limited_server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    started = ServerProcess(
+    with ServerProcess(
         tmp_path_factory.mktemp("data"),
         model_folder,
         max_body_bytes=100_000,
@@ -86,9 +87,8 @@ def limited_server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         max_image_pixels=1_000_000,
         max_images=4,
         max_codes=10,
-    )
-    yield started
-    started.stop()
+    ) as started:
+        yield started
 
 
 @pytest.fixture
@@ -140,9 +140,8 @@ def test_numbers_of_images_and_codes_have_limits(limited: httpx2.Client) -> None
 
 @pytest.fixture
 def busy_server(model_folder: Path, tmp_path: Path) -> Iterator[ServerProcess]:
-    started = ServerProcess(tmp_path, model_folder, max_queue_images=2)
-    yield started
-    started.stop()
+    with ServerProcess(tmp_path, model_folder, max_queue_images=2) as started:
+        yield started
 
 
 def test_a_full_queue_is_429_with_the_time_to_come_back(busy_server: ServerProcess) -> None:
@@ -173,23 +172,26 @@ def test_work_of_a_client_that_is_gone_is_dropped(busy_server: ServerProcess) ->
 
 
 def test_all_bodies_together_are_bounded(model_folder: Path, tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, model_folder, max_total_body_bytes=300_000, max_body_bytes=200_000)
-    head = b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 200000\r\n\r\n"
-    held = [socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) for _ in range(2)]
-    with server.client() as client:
-        for connection in held:
-            connection.sendall(head + bytes(149_000))  # Never finished.
+    with ServerProcess(
+        tmp_path, model_folder, max_total_body_bytes=300_000, max_body_bytes=200_000
+    ) as server:
+        head = (
+            b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 200000\r\n\r\n"
+        )
+        held = [socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) for _ in range(2)]
+        with server.client() as client:
+            for connection in held:
+                connection.sendall(head + bytes(149_000))  # Never finished.
 
-        def is_full() -> bool:
-            return client.post("/encode", files=[part(png())]).status_code == 429
+            def is_full() -> bool:
+                return client.post("/encode", files=[part(png())]).status_code == 429
 
-        wait_until(is_full)
-        problem(client.post("/encode", files=[part(png())]), 429, "overloaded", "300000")
-        for connection in held:
-            connection.close()
-        wait_until(lambda: not is_full())
-        assert_serves(client)
-    server.stop()
+            wait_until(is_full)
+            problem(client.post("/encode", files=[part(png())]), 429, "overloaded", "300000")
+            for connection in held:
+                connection.close()
+            wait_until(lambda: not is_full())
+            assert_serves(client)
 
 
 class Breakable:

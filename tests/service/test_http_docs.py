@@ -51,13 +51,11 @@ def test_every_command_works_in_order(model_folder: Path, tmp_path: Path) -> Non
     (tmp_path / "cat.jpg").write_bytes(jpeg(1))
     (tmp_path / "dog.jpg").write_bytes(jpeg(2))
     assert len(COMMANDS) > 15
-    server = ServerProcess(tmp_path / "data", model_folder)
-    with server.client() as client:
+    with ServerProcess(tmp_path / "data", model_folder) as server, server.client() as client:
         for command in COMMANDS:
             response = run(client, command, tmp_path)
             assert response.status_code in (200, 204), f"{command}\n{response.text}"
         assert client.get("/items").json()["items"][0]["metadata"] == {"year": 2024}
-    server.stop()
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

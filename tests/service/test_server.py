@@ -22,18 +22,17 @@ def failure(models: Path, data: Path, **settings: object) -> str:
 
 
 def test_it_says_where_it_is_and_what_it_serves(model_folder: Path, tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, model_folder)
-    with server.client() as client:
-        client.post("/items", json={"items": [{"code": code_of(n)} for n in range(3)]})
-    assert server.stop() == -signal.SIGTERM
-    server = ServerProcess(tmp_path, model_folder)
-    (ready,) = [event for event in server.events if event["event"] == "ready"]
-    assert ready["model"] == "tiny 1"
-    assert ready["provider"] == "cpu-fp32"
-    assert ready["collections"] == {"default": 3}
-    with server.client() as client:
-        assert_serves(client)
-    server.stop()
+    with ServerProcess(tmp_path, model_folder) as server:
+        with server.client() as client:
+            client.post("/items", json={"items": [{"code": code_of(n)} for n in range(3)]})
+        assert server.stop() == -signal.SIGTERM
+    with ServerProcess(tmp_path, model_folder) as server:
+        (ready,) = [event for event in server.events if event["event"] == "ready"]
+        assert ready["model"] == "tiny 1"
+        assert ready["provider"] == "cpu-fp32"
+        assert ready["collections"] == {"default": 3}
+        with server.client() as client:
+            assert_serves(client)
 
 
 def test_health_and_readiness_have_their_forms(client: httpx2.Client) -> None:
@@ -44,13 +43,11 @@ def test_health_and_readiness_have_their_forms(client: httpx2.Client) -> None:
 
 
 def test_a_second_server_is_told_who_has_the_store(model_folder: Path, tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, model_folder)
-    said = failure(model_folder, tmp_path)
-    assert "StoreLocked" in said
-    assert server.url in said
-    with server.client() as client:
+    with ServerProcess(tmp_path, model_folder) as server, server.client() as client:
+        said = failure(model_folder, tmp_path)
+        assert "StoreLocked" in said
+        assert server.url in said
         assert_serves(client)
-    server.stop()
 
 
 def test_a_port_that_is_taken_is_one_clear_line(model_folder: Path, tmp_path: Path) -> None:
@@ -70,8 +67,8 @@ def test_a_provider_that_does_not_run_is_refused_and_gives_the_store_back(
     model_folder: Path, tmp_path: Path
 ) -> None:
     assert "--provider cpu" in failure(model_folder, tmp_path, provider="cuda")
-    server = ServerProcess(tmp_path, model_folder)
-    server.stop()
+    with ServerProcess(tmp_path, model_folder):
+        pass
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
@@ -80,28 +77,26 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_requests_under_way_are_answered_before_it_stops(model_folder: Path, tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, model_folder)
     body = json.dumps({"items": [{"id": "a", "code": code_of(1)}]}).encode()
     head = (
         b"POST /items HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
     )
-    with socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) as connection:
-        connection.sendall(head + body[:10])
-        with server.client() as client:
-            wait_until(lambda: client.get("/healthz").status_code == 200)
-        server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: any(event["event"] == "Shutting down" for event in server.events))
-        connection.sendall(body[10:])
-        received = b""
-        while chunk := connection.recv(4096):
-            received += chunk
-    assert received.startswith(b"HTTP/1.1 200")
-    server.wait()
-    server = ServerProcess(tmp_path, model_folder)
-    with server.client() as client:
+    with ServerProcess(tmp_path, model_folder) as server:
+        with socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) as connection:
+            connection.sendall(head + body[:10])
+            with server.client() as client:
+                assert client.get("/healthz").status_code == 200
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: any(event["event"] == "Shutting down" for event in server.events))
+            connection.sendall(body[10:])
+            received = b""
+            while chunk := connection.recv(4096):
+                received += chunk
+        assert received.startswith(b"HTTP/1.1 200")
+        server.wait()
+    with ServerProcess(tmp_path, model_folder) as server, server.client() as client:
         assert client.get("/items/a").status_code == 200
-    server.stop()
 
 
 @pytest.mark.parametrize(
