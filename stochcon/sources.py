@@ -5,7 +5,6 @@ A source is walked once, in a fixed order, holding one folder's names or a few r
 """
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -13,12 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from contracts.image_files import IMAGE_SUFFIXES, label_names
 from index.protocol import Metadata
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
-)
-"""Names of files taken for images; what is in them decides whether they are."""
 
 ROWS_AT_A_TIME = 64
 
@@ -180,7 +175,7 @@ class ParquetSource:
                 f"{path} has no column image{{bytes,path}}; its columns are {', '.join(schema.names)}"
             )
         self._columns = [name for name in ("image", "label") if name in schema.names]
-        self._names = _class_names(schema.metadata)
+        self._names = label_names(schema.metadata)
 
     @property
     def uri_prefix(self) -> str:
@@ -242,15 +237,3 @@ def _checked(image: SourceImage) -> SourceImage | Failure:
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def _class_names(metadata: dict[bytes, bytes] | None) -> list[str] | None:
-    """Label names from the schema metadata that the `datasets` library writes."""
-    text = (metadata or {}).get(b"huggingface")
-    if text is None:
-        return None
-    try:
-        names: list[str] | None = json.loads(text)["info"]["features"]["label"]["names"]
-    except (ValueError, KeyError, TypeError):  # Written by another library, or another version of that one.
-        return None
-    return names

@@ -4,12 +4,11 @@ A source hands out encoded bytes by number; decoding, and what to do with broken
 dataset's business (`trainer.dataset`).
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+from contracts.image_files import IMAGE_SUFFIXES, label_names
 
 
 class Source(Protocol):
@@ -93,7 +92,7 @@ class ParquetSource:
             labels: list[int | None] = table.column("label").to_pylist()
             self._labels = labels
             count = max((label for label in labels if label is not None), default=-1) + 1
-            self.classes = _class_names(schema.metadata) or [str(number) for number in range(count)]
+            self.classes = label_names(schema.metadata) or [str(number) for number in range(count)]
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -149,13 +148,3 @@ def open_source(paths: Sequence[Path]) -> Source:
         else:
             raise ValueError(f"{path} is neither a folder nor a .parquet file")
     return sources[0] if len(sources) == 1 else ConcatSource(sources)
-
-
-def _class_names(metadata: dict[bytes, bytes] | None) -> list[str] | None:
-    """Label names from the schema metadata that the `datasets` library writes."""
-    text = (metadata or {}).get(b"huggingface")
-    if text is None:
-        return None
-    features: Any = json.loads(text).get("info", {}).get("features", {})
-    names: list[str] | None = features.get("label", {}).get("names")
-    return names
