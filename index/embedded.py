@@ -250,7 +250,7 @@ class EmbeddedStore:
             sync_folder(unfinished)
             unfinished.rename(folder)
             sync_folder(self._root)
-        return Collection(folder, self._num_threads)
+            return Collection(folder, self._num_threads)
 
     def _open_collections(self) -> None:
         with _translated(self._root):

@@ -45,6 +45,7 @@ class SegmentFiles:
     """The segment files of one collection, in a folder of their own."""
 
     def __init__(self, folder: Path, collection_id: bytes, layout: Layout) -> None:
+        folder.mkdir(exist_ok=True)  # To delete it is a way to have every file made again.
         self.folder = folder
         self._collection_id = collection_id
         self._layout = layout

@@ -64,7 +64,7 @@ def test_sound_files_are_used_and_later_deletes_replayed(
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete", "swap", "all"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete", "swap", "all", "folder"])
 def test_damaged_files_are_rebuilt(
     written: Callable, tmp_path: Path, items: list[Item], caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -83,9 +83,11 @@ def test_damaged_files_are_rebuilt(
     else:
         for one in segments(tmp_path):
             one.unlink()
+        if damage == "folder":
+            path.parent.rmdir()
     check(written(), items[20:])
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == (4 if damage == "all" else 1)
+    assert len(warnings) == (4 if damage in ("all", "folder") else 1)
     caplog.clear()
     check(written(), items[20:])
     assert caplog.records == []

@@ -98,6 +98,7 @@ def test_what_no_record_names_is_deleted(files: SegmentFiles, segment: Segment) 
 
 
 def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path, segment: Segment) -> None:
-    files = SegmentFiles(tmp_path / "missing", COLLECTION, LAYOUT)
+    files = SegmentFiles(tmp_path / "gone", COLLECTION, LAYOUT)
+    files.folder.rmdir()
     with pytest.raises(BackendUnavailable, match="cannot be written"):
         files.write(segment, change=1)
