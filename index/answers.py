@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from contracts.codes import Codes
 from contracts.errors import InvalidQuery
-from index.catalog import Payload
 from index.collection import Collection
 from index.filters import Condition
 from index.items import to_metadata
@@ -18,6 +17,7 @@ from index.posterior import Posterior
 from index.protocol import Hit, SearchResult
 from index.search import Searcher
 from index.segments import Slots, Snapshot
+from index.transactions import Payload
 
 MAX_K = 1000
 _RESCORE_DEPTH = 1000

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from contracts.errors import BackendUnavailable, InvalidQuery, ModelMismatch, StoreCorrupt
-from index.catalog import Catalog, Reader, State, Writer
+from index.catalog import Catalog
 from index.filters import Condition
 from index.gate import Gate
 from index.items import is_id, to_row
@@ -24,6 +24,7 @@ from index.opening import load
 from index.protocol import CollectionInfo, Item, ModelRef
 from index.segment_files import SegmentFiles
 from index.segments import Segment, Slots, Snapshot
+from index.transactions import Reader, State, Writer
 
 CATALOG_NAME = "catalog.sqlite"
 SEGMENTS_NAME = "segments"

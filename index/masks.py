@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.catalog import Reader
 from index.filters import Condition
 from index.segments import Bitmap, Snapshot, with_bits
+from index.transactions import Reader
 
 Mask = Mapping[int, Bitmap]
 """By segment number; segments without a matching slot are left out."""

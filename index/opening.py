@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.errors import StoreCorrupt
-from index.catalog import Catalog, Reader, SegmentRecord
+from index.catalog import Catalog
 from index.segment_files import SegmentDamaged, SegmentFiles
 from index.segments import Layout, Segment, Snapshot, build_segment
+from index.transactions import Reader, SegmentRecord
 
 _logger = logging.getLogger(__name__)
 

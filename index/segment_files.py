@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from contracts.errors import BackendUnavailable
-from index.catalog import SegmentRecord
 from index.segments import Layout, Segment
+from index.transactions import SegmentRecord
 
 _MAGIC, _VERSION = b"STOCHSEG", 1
 _HEADER = struct.Struct("<8sIIIIQQ16s8x")

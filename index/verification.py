@@ -3,11 +3,11 @@
 import numpy as np
 
 from contracts.errors import BackendUnavailable, StoreCorrupt
-from index.catalog import Reader
 from index.collection import Collection
 from index.opening import rebuild, replay
 from index.segment_files import SegmentDamaged
 from index.segments import Segment
+from index.transactions import Reader
 
 
 def verify(collection: Collection) -> list[str]:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import BackendUnavailable, StoreCorrupt
-from index.catalog import Catalog, State
+from index.catalog import Catalog
 from index.embedded import EmbeddedStore
 from index.filters import compile_filter
 from index.items import to_row
 from index.protocol import Item, ModelRef
 from index.sqlite import translated
+from index.transactions import State
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_scan_in_parts_finds_what_one_scan_finds(
 ) -> None:
     items = make_items(50, "a", label="x") + make_items(50, "b", label="y") + make_items(50, "c", label="x")
     insert(catalog, 7, items)
-    monkeypatch.setattr("index.catalog._SCAN_SLOTS", 13)
+    monkeypatch.setattr("index.transactions._SCAN_SLOTS", 13)
     with catalog.reading() as reader:
         found = reader.matching_slots(compile_filter({"label": "x"}), 0, 157)
         assert sorted(found) == [*range(7, 57), *range(107, 157)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from contracts.errors import BackendUnavailable
-from index.catalog import SegmentRecord
 from index.segment_files import SegmentDamaged, SegmentFiles
 from index.segments import Layout, Segment, build_segment
+from index.transactions import SegmentRecord
 
 LAYOUT = Layout(code_bytes=4, segment_slots=16)
 COLLECTION = bytes(range(16))
