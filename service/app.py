@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import anyio
 import anyio.to_thread
@@ -10,14 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, NotFound
 from service.context import Context
 from service.edge import Edge
 from service.encoding.providers import usable_cores
 from service.engine import Engine
 from service.metrics import Metrics
 from service.openapi import describe_app
-from service.problems import describe_fault, http_problem_response
+from service.problems import describe_fault, method_problem_response
 from service.routers import collections, encoding, health, items, models, pages, search
 from service.settings import Settings, check_exposure
 
@@ -81,9 +82,12 @@ def _open(settings: Settings, metrics: Metrics) -> Engine:
 
 
 async def _on_routing_error(request: Request, exc: Exception) -> Response:
+    """Starlette raises HTTPException for unknown paths and methods; nothing else here does."""
     assert isinstance(exc, HTTPException)
-    # Each method has a route of its own, so no single route knows all that a path takes.
     path = request.scope["path"]
+    if exc.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFound(f"there is no {path} here: see /docs for the calls there are") from exc
+    # Each method has a route of its own, so no single route knows all that a path takes.
     allowed = {
         method
         for module in _ROUTERS
@@ -91,7 +95,7 @@ async def _on_routing_error(request: Request, exc: Exception) -> Response:
         if isinstance(route, APIRoute) and route.path_regex.match(path)
         for method in route.methods or ()
     }
-    return http_problem_response(exc, request.method, path, allowed)
+    return method_problem_response(request.method, path, allowed)
 
 
 async def _on_validation_error(request: Request, exc: Exception) -> Response:

@@ -3,7 +3,6 @@
 Plain ASGI, because only there a body can be refused while it still arrives, chunked or not.
 """
 
-import asyncio
 import hmac
 import time
 from collections.abc import Mapping
@@ -23,8 +22,6 @@ OPEN_PATHS = ("/healthz", "/readyz")
 
 CLIENT_GONE = 499
 """Status counted for a request whose client went away; nobody receives it."""
-
-_DRAIN_S = 5.0
 
 _log = structlog.get_logger("service")
 
@@ -60,13 +57,13 @@ class Edge:
                 raise
             if status_of(exc) >= 500:
                 _log.error("request failed", path=scope["path"], error=str(exc))
-            await exchange.refuse(scope, problem_response(exc), drain=isinstance(exc, TooLarge))
+            await problem_response(exc)(scope, receive, exchange.send)
             self._metrics.error(exc.slug)
         except Exception as exc:
             if exchange.status:
                 raise
             _log.error("request failed", path=scope["path"], exc_info=exc)
-            await exchange.refuse(scope, internal_problem_response(), drain=False)
+            await internal_problem_response()(scope, receive, exchange.send)
             self._metrics.error("internal")
         finally:
             self._held_bytes -= exchange.num_bytes
@@ -107,7 +104,6 @@ class _Exchange:
         self._edge = edge
         self._receive = receive
         self._send = send
-        self._is_read = False
         self.num_bytes = 0
         self.status = 0
 
@@ -121,7 +117,6 @@ class _Exchange:
         message = await self._receive()
         if message["type"] == "http.request":
             num_bytes = len(message.get("body", b""))
-            self._is_read = not message.get("more_body", False)
             self._check(self.num_bytes + num_bytes)
             self._edge.hold(num_bytes)
             self.num_bytes += num_bytes
@@ -131,37 +126,6 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
-
-    async def refuse(self, scope: Scope, response: ASGIApp, drain: bool) -> None:
-        """Answer with `response`; with `drain`, read on for a while first.
-
-        A client that is still sending would otherwise find its connection reset and never read the
-        answer. The answer is sent, and only its end held back, until the body has been thrown away.
-        """
-        if not drain or self._is_read:
-            await response(scope, self._receive, self.send)
-            return
-
-        async def send_all_but_the_end(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "more_body": True}
-            await self.send(message)
-
-        await response(scope, self._receive, send_all_but_the_end)
-        try:
-            async with asyncio.timeout(_DRAIN_S):
-                await self._drain()
-        except TimeoutError:
-            pass  # The client is slow or means harm; it has had its chance.
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _drain(self) -> None:
-        left = 2 * self._edge.max_body_bytes
-        while left > 0:
-            message = await self._receive()
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                return
-            left -= len(message.get("body", b""))
 
     def _check(self, num_bytes: int) -> None:
         limit = self._edge.max_body_bytes

@@ -1,13 +1,11 @@
 """The one place that knows how errors look over HTTP: problem+json, RFC 9457."""
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from math import ceil
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from contracts import errors
@@ -52,20 +50,11 @@ def problem_response(error: StochConError) -> Response:
     return _response(problem(error), headers)
 
 
-def http_problem_response(
-    error: HTTPException, method: str, path: str, allowed: Iterable[str] = ()
-) -> Response:
-    """The answer where routing failed: no such path, or not this method but those `allowed`."""
-    status = HTTPStatus(error.status_code)
-    if status == HTTPStatus.NOT_FOUND:
-        slug, detail = errors.NotFound.slug, f"there is no {path} here: see /docs for the calls there are"
-    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        methods = ", ".join(sorted(allowed))
-        slug, detail = "method-not-allowed", f"{path} does not take {method}: it takes {methods}"
-        return _response(_document(slug, status.phrase, status.value, detail), {"Allow": methods})
-    else:
-        slug, detail = "http", f"{error.detail}: see /docs for what this call takes"
-    return _response(_document(slug, status.phrase, status.value, detail), dict(error.headers or {}))
+def method_problem_response(method: str, path: str, allowed: Iterable[str]) -> Response:
+    """The answer to a method that the path does not take, but those `allowed`."""
+    methods = ", ".join(sorted(allowed))
+    detail = f"{path} does not take {method}: it takes {methods}"
+    return _response(_document("method-not-allowed", "Method not allowed", 405, detail), {"Allow": methods})
 
 
 def internal_problem_response() -> Response:

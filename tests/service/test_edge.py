@@ -1,6 +1,5 @@
 """Keys, limits, overload and failures, as a client sees them over a real socket."""
 
-import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import structlog
 import uvicorn
 
 from index.embedded import EmbeddedStore
@@ -113,6 +111,22 @@ def test_a_body_over_the_limit_is_413_and_the_client_reads_it(
     else:
         problem(response, 413, "too-large", "100000")
     assert_serves(limited)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 3000000", b"Transfer-Encoding: chunked"])
+def test_a_client_that_sends_all_before_it_reads_gets_its_413(
+    limited_server: ServerProcess, framing: bytes
+) -> None:
+    body = bytes(3_000_000)
+    if b"chunked" in framing:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + framing + b"\r\n\r\n"
+    port = httpx2.URL(limited_server.url).port or 0
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head)
+        for start in range(0, len(body), 10_000):
+            connection.sendall(body[start : start + 10_000])
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 def test_a_body_just_within_the_limit_is_read(limited: httpx2.Client) -> None:
@@ -247,6 +261,7 @@ def test_when_the_model_thread_dies_the_service_is_not_ready_and_says_so(
         assert client.get("/healthz").status_code == 200
         assert metric(client, "stochcon_ready") == 0
         assert client.get("/items").status_code == 200  # What needs no model still works.
+    EmbeddedStore.open(tmp_path).close()  # The app has given the store back.
 
 
 class FaultyStore(EmbeddedStore):
@@ -256,19 +271,13 @@ class FaultyStore(EmbeddedStore):
         raise ZeroDivisionError("the secret of the store")
 
 
-@pytest.fixture
-def configured_logs(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logs()
-    yield capfd
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-
-
 def test_an_unforeseen_error_is_500_without_its_details(
-    model_folder: Path, tmp_path: Path, configured_logs: pytest.CaptureFixture[str]
+    model_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    own_logs: None,
 ) -> None:
+    configure_logs()
     settings = Settings(data=tmp_path, models=model_folder, provider="cpu", threads=1)
     engine = Engine(
         FaultyStore.open(tmp_path), ModelFolder(model_folder), encoder_settings=settings.encoder_settings()
@@ -280,4 +289,4 @@ def test_an_unforeseen_error_is_500_without_its_details(
         assert "secret" not in response.text
         assert metric(client, 'stochcon_errors_total{slug="internal"}') == 1
         assert_serves(client)
-    assert "ZeroDivisionError: the secret of the store" in configured_logs.readouterr().err
+    assert "ZeroDivisionError: the secret of the store" in capfd.readouterr().err

@@ -6,7 +6,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from contracts.errors import NotFound
+from index.embedded import EmbeddedStore
 from service.schemas import Alive, Ready
+from service.server import run
+from service.settings import Settings
 from tests.server_process import ServerProcess, start_process, wait_until
 from tests.service.http_answers import answer, assert_serves, code_of, problem
 
@@ -63,12 +67,18 @@ def test_an_open_address_without_a_key_is_refused(model_folder: Path, tmp_path: 
     assert not (tmp_path / "store.lock").exists()
 
 
-def test_a_provider_that_does_not_run_is_refused_and_gives_the_store_back(
-    model_folder: Path, tmp_path: Path
-) -> None:
+def test_a_provider_that_does_not_run_is_refused(model_folder: Path, tmp_path: Path) -> None:
     assert "--provider cpu" in failure(model_folder, tmp_path, provider="cuda")
-    with ServerProcess(tmp_path, model_folder):
-        pass
+
+
+def test_a_start_that_fails_gives_the_store_and_the_port_back(tmp_path: Path, own_logs: None) -> None:
+    (tmp_path / "models").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(NotFound):
+        run(Settings(data=tmp_path / "data", models=tmp_path / "models", port=port))
+    EmbeddedStore.open(tmp_path / "data").close()
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -61,16 +61,28 @@ def test_a_large_jpeg_is_never_held_in_full() -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_on_the_fast_way_as_on_the_reference(orientation: int) -> None:
+def turned(orientation: int, width: int, height: int) -> bytes:
+    """A JPEG with that EXIF orientation."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    data = jpeg(5, 400, 260, exif=exif)
+    return jpeg(5, width, height, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_on_the_fast_way_as_on_the_reference(orientation: int) -> None:
+    data = turned(orientation, 400, 260)
     mean, largest = drift(data, WIDE)
     assert mean <= 1.5
     assert largest <= 24
     if orientation != 1:  # Otherwise the bounds would hold without any turning.
         assert np.abs(decode(data, WIDE).astype(int) - decode(jpeg(5, 400, 260), WIDE)).mean() > 10
+
+
+def test_an_image_on_its_side_keeps_the_pixels_that_it_needs_upright() -> None:
+    # Upright it is 160 wide, so that 48 of them need a decode of 5/8, and not the 3/8 of 640.
+    mean, _ = drift(turned(6, 640, 160), WIDE)
+    unturned, _ = drift(turned(1, 160, 640), WIDE)
+    assert mean <= 1.25 * unturned
 
 
 def test_the_first_frame_of_an_animation_is_taken() -> None:
@@ -106,6 +118,12 @@ def test_a_truncated_jpeg_is_refused_wherever_it_ends(cut: int, progressive: boo
 def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
     with pytest.raises(TooLarge, match="20000x20000"):
         decode(image_files.TOO_LARGE[kind])
+
+
+def test_a_sound_jpeg_over_the_limit_is_refused() -> None:
+    with pytest.raises(TooLarge, match="160x120"):
+        decode(jpeg(0, 160, 120), limits=ImageLimits(max_pixels=19_199))
+    decode(jpeg(0, 160, 120), limits=ImageLimits(max_pixels=19_200))
 
 
 def test_too_many_bytes_are_refused() -> None:
