@@ -58,7 +58,7 @@ def image_or_json(
                 "in": "query",
                 "required": False,
                 "schema": {key: value for key, value in schema.items() if key != "description"},
-                "description": (schema.get("description", "") + " With images only.").strip(),
+                "description": (schema.get("description", "") + " Beside images; a field in JSON.").strip(),
             }
             for name, schema in properties.items()
         ]

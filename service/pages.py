@@ -1,5 +1,6 @@
 """The two pages for people, as HTML that needs nothing from elsewhere."""
 
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -64,11 +65,11 @@ def _page(title: str, body: str) -> str:
 
 def _operation(verb: str, path: str, operation: Mapping[str, Any]) -> str:
     parts = [f'<h3><span class="verb">{verb.upper()}</span> <code>{escape(path)}</code></h3>']
-    parts += [f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n")]
+    parts += [f"<p>{_prose(text)}</p>" for text in operation.get("description", "").split("\n\n")]
     parameters = operation.get("parameters", [])
     if parameters:
         rows = (
-            (f"<code>{escape(p['name'])}</code>", _type(p["schema"]), escape(p.get("description", "")))
+            (f"<code>{escape(p['name'])}</code>", _type(p["schema"]), _prose(p.get("description", "")))
             for p in parameters
         )
         parts.append(_table(("parameter", "type", ""), rows))
@@ -77,7 +78,7 @@ def _operation(verb: str, path: str, operation: Mapping[str, Any]) -> str:
         if "example" in content:
             parts.append(f"<pre>{_json(content['example'])}</pre>")
     answers = (
-        (status, escape(answer["description"]), _answer_type(answer))
+        (status, _prose(answer["description"]), _answer_type(answer))
         for status, answer in operation["responses"].items()
     )
     parts.append("<details><summary>Answers</summary>" + _table(("status", "", ""), answers) + "</details>")
@@ -97,11 +98,11 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
         (
             f"<code>{escape(key)}</code>{'' if key in required else ' (optional)'}",
             _type(field),
-            escape(field.get("description", "")),
+            _prose(field.get("description", "")),
         )
         for key, field in schema.get("properties", {}).items()
     )
-    text = f"<p>{escape(schema['description'])}</p>" if "description" in schema else ""
+    text = f"<p>{_prose(schema['description'])}</p>" if "description" in schema else ""
     return f'<h3 id="{escape(name)}">{escape(name)}</h3>{text}' + _table(("field", "type", ""), rows)
 
 
@@ -120,7 +121,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     words = [str(schema.get("const", schema.get("format", schema.get("type", "any"))))]
     words += [f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema]
     if "default" in schema:
-        words.append(f"(default {_json(schema['default'], indent=False)})")
+        words.append(f"(default {orjson.dumps(schema['default']).decode()})")
     return escape(" ".join(words))
 
 
@@ -132,5 +133,10 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return f"<table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{body}</table>" if body else ""
 
 
-def _json(value: object, indent: bool = True) -> str:
-    return escape(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode())
+def _json(value: object) -> str:
+    return escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _prose(text: str) -> str:
+    """Text with `code` in backticks, as descriptions are written."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -60,7 +60,7 @@ class _Silent:
     def batch(self, num_images: int) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Task:
     data: bytes
     future: Future[Encoding]
@@ -179,7 +179,7 @@ class Encoder:
 
     def _fits(self, images: Sequence[bytes]) -> bool:
         """Whether the queue has room; one that is empty has room for any one request."""
-        if not len(self._unfinished):
+        if not self._unfinished:
             return True
         num_bytes = sum(map(len, images))
         return (
@@ -203,13 +203,11 @@ class Encoder:
         """Runs in the pool: decode one image and hand it to the model thread, or fail its future."""
         num_bytes, error = len(task.data), None
         if not task.future.cancelled():
-            start = time.perf_counter()
             try:
-                task.pixels = self._decoder.decode(task.data)
+                task.pixels = self._decode_timed(task.data)
             except Exception as exc:  # noqa: BLE001 - whatever it is belongs to this image alone.
                 error = exc
-            task.decoded_at = time.perf_counter()
-            self._observer.stage("decode", task.decoded_at - start)
+        task.decoded_at = time.perf_counter()
         task.data = b""
         with self._changed:
             self._pending_bytes -= num_bytes
@@ -221,6 +219,13 @@ class Encoder:
             self._changed.notify_all()
         if error is not None and is_waited_for and task.future.set_running_or_notify_cancel():
             task.future.set_exception(error)
+
+    def _decode_timed(self, data: bytes) -> Pixels:
+        start = time.perf_counter()
+        try:
+            return self._decoder.decode(data)
+        finally:
+            self._observer.stage("decode", time.perf_counter() - start)
 
     def _release(self, tasks: Sequence[_Task]) -> None:
         self._unfinished.difference_update(task.future for task in tasks)
@@ -238,7 +243,7 @@ class Encoder:
         """Wait for decoded images; an empty list when the encoder is closed and all is done."""
         with self._changed:
             while True:
-                self._changed.wait_for(lambda: self._ready or (self._closing and not len(self._unfinished)))
+                self._changed.wait_for(lambda: self._ready or (self._closing and not self._unfinished))
                 if not self._ready:
                     return []
                 taken = [self._ready.popleft() for _ in range(min(MAX_BATCH, len(self._ready)))]

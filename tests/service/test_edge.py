@@ -35,7 +35,7 @@ def metric(client: httpx2.Client, name: str) -> float:
     return 0
 
 
-def start_slow_request(url: str, num_images: int = 6) -> socket.socket:
+def start_slow_request(url: str, num_images: int = 3) -> socket.socket:
     """Send a request of slow images and do not wait for the answer."""
     request = httpx2.Client().build_request("POST", f"{url}/encode", files=[part(SLOW)] * num_images)
     body = request.read()
