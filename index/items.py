@@ -106,10 +106,10 @@ def _check_text(item_id: str, what: str, text: str) -> None:
 def _encode_metadata(item: Item) -> str:
     """Canonical JSON: filters compare its text, so every value has one spelling."""
     metadata = item.metadata
-    if not metadata:
-        return "{}"
     if not isinstance(metadata, Mapping):
         raise InvalidItem(f"item {item.id!r}: metadata is {type(metadata).__name__}: give a flat object")
+    if not metadata:
+        return "{}"
     if len(metadata) > MAX_METADATA_KEYS:
         raise InvalidItem(
             f"item {item.id!r}: metadata has {len(metadata)} keys and the limit is {MAX_METADATA_KEYS}"

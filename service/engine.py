@@ -358,7 +358,8 @@ class Engine:
 
 def _no_item(item_id: str | None, collection: str) -> NotFound:
     return NotFound(
-        f"there is no item {item_id!r} in the collection {collection!r}: list them with GET /items"
+        f"there is no item {item_id!r} in the collection {collection!r}: check its spelling, or list the "
+        "items there are"
     )
 
 

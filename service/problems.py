@@ -75,8 +75,13 @@ def describe_fault(fault: dict[str, Any]) -> str:
         return f"there is no parameter {where!r} here: see /docs for what this call takes"
     if fault["type"] == "missing":
         return f"{where} is missing: see /docs for what this call takes"
-    message = str(fault["msg"])
-    return f"{where} is {_shorten(fault['input'])}: {message[:1].lower()}{message[1:]}"
+    if fault["type"] in ("too_long", "too_short"):
+        limit = fault["ctx"].get("max_length", fault["ctx"].get("min_length"))
+        bound = "most" if fault["type"] == "too_long" else "fewest"
+        return f"{where} has {fault['ctx']['actual_length']} entries and the {bound} allowed are {limit}"
+    message = str(fault["msg"]).removeprefix("Input ")
+    message = f"it {message}" if message.startswith("should ") else f"{message[:1].lower()}{message[1:]}"
+    return f"{where} is {_shorten(fault['input'])}: {message}"
 
 
 def _shorten(value: object) -> str:

@@ -90,6 +90,24 @@ class PutItemRequest(ItemFields):
     model: str | None = None
 
 
+class NoParameters(Schema):
+    """The query string of a call that takes none: one that is misspelt is refused, not ignored."""
+
+
+class ItemParameters(Schema):
+    """Where an item is."""
+
+    collection: str = DEFAULT_COLLECTION
+
+
+class ListParameters(ItemParameters):
+    """Which items to list."""
+
+    after: str | None = None
+    """The last id of the page before."""
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
 class WriteParameters(Schema):
     """Where items that come as images go."""
 

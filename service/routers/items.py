@@ -7,7 +7,6 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Query, Request, Response
 
 from contracts.errors import InvalidInput, InvalidItem, StochConError, TooLarge
-from index.protocol import DEFAULT_COLLECTION
 from service.bodies import (
     Body,
     check_num_images,
@@ -23,8 +22,10 @@ from service.queries import NewItem, at_position
 from service.routers.answers import item_body, json_response
 from service.schemas import (
     IdsAnswer,
+    ItemParameters,
     ItemsAnswer,
     ItemsRequest,
+    ListParameters,
     PutItemRequest,
     StoredItem,
     WriteParameters,
@@ -36,7 +37,7 @@ _FIELDS = frozenset(("id", "image", "code", "label", "metadata", "uri"))
 _ITEM_PATH = b"/items/"
 """Everything after it is the id, slashes and all."""
 
-Collection = Annotated[str, Query()]
+Place = Annotated[ItemParameters, Query()]
 
 
 @router.post(
@@ -104,30 +105,26 @@ async def put(item_id: str, request: Request) -> Response:
 
 
 @router.get("/items", response_model=None, responses={200: {"model": ItemsAnswer}})
-async def list_items(
-    request: Request,
-    collection: Collection = DEFAULT_COLLECTION,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Response:
+async def list_items(request: Request, page: Annotated[ListParameters, Query()]) -> Response:
     """Items in the order of their ids' UTF-8 bytes."""
     context = context_of(request)
-    items = await context.call(context.engine.list_items, collection, after, limit)
+    items = await context.call(context.engine.list_items, page.collection, page.after, page.limit)
     return json_response({"items": [item_body(item) for item in items]})
 
 
 @router.get("/items/{item_id:path}", response_model=None, responses={200: {"model": StoredItem}})
-async def get(item_id: str, request: Request, collection: Collection = DEFAULT_COLLECTION) -> Response:
+async def get(item_id: str, request: Request, place: Place) -> Response:
     """One item, with its code."""
     context = context_of(request)
-    return json_response(item_body(await context.call(context.engine.get, _id_of(request), collection)))
+    item = await context.call(context.engine.get, _id_of(request), place.collection)
+    return json_response(item_body(item))
 
 
 @router.delete("/items/{item_id:path}", response_model=None, status_code=204)
-async def delete(item_id: str, request: Request, collection: Collection = DEFAULT_COLLECTION) -> Response:
+async def delete(item_id: str, request: Request, place: Place) -> Response:
     """Delete one item; answered when that is durable."""
     context = context_of(request)
-    await context.call(context.engine.delete, _id_of(request), collection)
+    await context.call(context.engine.delete, _id_of(request), place.collection)
     return Response(status_code=204)
 
 
@@ -179,7 +176,7 @@ def _parse_items(entries: object, context: Context) -> list[NewItem]:
                 image=None if image is None else image_from_text(image, f"the image of item {position}"),
                 code=code,
                 label=entry.get("label"),
-                metadata=entry.get("metadata") or {},
+                metadata={} if entry.get("metadata") is None else entry["metadata"],
                 uri=entry.get("uri"),
             )
         )

@@ -171,6 +171,41 @@ def test_items_are_listed_by_id_in_pages(client: httpx2.Client, collection: str)
     assert listed == ids
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/items"),
+        ("GET", "/items/a"),
+        ("DELETE", "/items/a"),
+        ("GET", "/collections"),
+        ("GET", "/collections/default"),
+        ("PUT", "/collections/default"),
+        ("DELETE", "/collections/default"),
+        ("GET", "/models"),
+        ("GET", "/models/a"),
+    ],
+)
+def test_a_parameter_that_a_call_does_not_know_is_refused(
+    client: httpx2.Client, method: str, path: str
+) -> None:
+    response = client.request(method, path, params={"colection": "dogs"})
+    problem(response, 422, "invalid-input", "'colection'")
+
+
+def test_a_misspelt_collection_deletes_from_no_other(client: httpx2.Client) -> None:
+    post(client, "default", {"id": "kept", "code": code_of(1)})
+    problem(client.delete("/items/kept", params={"colection": "dogs"}), 422, "invalid-input")
+    assert "kept" in ids_in(client, "default")
+
+
+@pytest.mark.parametrize("metadata", [[], 0, False, ""])
+def test_metadata_that_is_empty_but_no_object_is_refused(
+    client: httpx2.Client, collection: str, metadata: Any
+) -> None:
+    response = post(client, collection, {"code": code_of(1), "metadata": metadata})
+    problem(response, 422, "invalid-item", "metadata", "flat object")
+
+
 @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])
 def test_a_limit_out_of_range_is_refused(client: httpx2.Client, limit: str) -> None:
     problem(client.get("/items", params={"limit": limit}), 422, "invalid-input", "limit", limit)

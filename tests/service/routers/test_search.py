@@ -126,7 +126,12 @@ def test_256_queries_are_taken_and_257_refused(client: httpx2.Client, filled: st
     response = client.post("/search", json={"queries": many, "collection": filled, "k": 1})
     assert len(answer(response, BatchSearchAnswer)["results"]) == 256
     over = client.post("/search", json={"queries": [*many, many[0]], "collection": filled})
-    problem(over, 422, "invalid-query", "256")
+    problem(over, 422, "invalid-query", "queries has 257 entries", "256")
+
+
+def test_a_number_out_of_range_is_answered_with_its_limit(client: httpx2.Client, filled: str) -> None:
+    response = client.post("/search", json={"id": "01", "collection": filled, "k": 0})
+    problem(response, 422, "invalid-query", "k is 0: it should be greater than or equal to 1")
 
 
 def test_rescore_ranks_by_expected_distance(client: httpx2.Client, filled: str) -> None:
