@@ -82,15 +82,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
     try:
         image.seek(0)
         image.load()
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            samples = "float" if image.mode == "F" else "32-bit or signed"
+            raise InvalidImage(
+                f"the image has {samples} samples, whose range is unknown: save it with 8 bits"
+            )
         image = ImageOps.exif_transpose(image)
         if image.mode == "CMYK":
             image = _from_cmyk(image)
         elif image.mode.startswith("I"):
-            # "I;16" and "I" both hold 16-bit samples here; Pillow's own conversion clips them at 255.
+            # Samples of 16 bits; Pillow's own conversion clips them at 255.
             grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
             image = Image.fromarray(grey.astype(np.uint8))
-        elif image.mode == "F":
-            raise InvalidImage("the image has float samples, whose range is unknown: save it with 8 bits")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))

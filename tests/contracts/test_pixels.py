@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from contracts.errors import InvalidImage, TooLarge
 from contracts.manifest import Preprocessing
@@ -265,6 +265,11 @@ def test_formats_that_are_not_listed_are_invalid(format):
         load_pixels(encoded(Image.new("RGB", (16, 16)), format), SQUARE)
 
 
-def test_float_samples_are_invalid():
-    with pytest.raises(InvalidImage, match="float samples"):
-        load_pixels(encoded(Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "TIFF"), SQUARE)
+@pytest.mark.parametrize(("kind", "samples"), [(np.float32, "float"), (np.int32, "32-bit")])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_samples_of_unknown_range_are_invalid(kind, samples, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(Image.fromarray(np.full((4, 4), 200, dtype=kind)), "TIFF", exif=exif)
+    with pytest.raises(InvalidImage, match=f"{samples}.* samples"):
+        load_pixels(data, SQUARE)
