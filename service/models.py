@@ -99,6 +99,11 @@ class ModelFolder:
         return model
 
     def _find(self, wanted: str | None) -> ModelFile:
+        if not self.path.is_dir():
+            raise NotFound(
+                f"{self.path} is not a folder: name the folder of the models with --models, or one file "
+                "with --model"
+            )
         listing = self.list()
         if wanted is None:
             found = [model for model in listing.models if model.makes_codes]

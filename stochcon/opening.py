@@ -67,6 +67,8 @@ def read_settings(**given: Any) -> "Settings":
     except ValidationError as exc:
         fault = exc.errors()[0]
         name = "_".join(str(part) for part in fault["loc"])
+        # A verb hands over all of its flags; a setting that it has none for can only be a variable.
+        flag = f"--{name} or " if name in given else ""
         raise typer.BadParameter(
-            f"{fault['msg']} (it is {fault['input']!r})", param_hint=f"--{name} or STOCHCON_{name.upper()}"
+            f"{fault['msg']} (it is {fault['input']!r})", param_hint=f"{flag}STOCHCON_{name.upper()}"
         ) from exc

@@ -110,7 +110,7 @@ def classify(
     if as_json:
         print_json(answer)
     else:
-        print_table(("score", "label"), [(round(entry.score, 4), entry.label) for entry in answer.labels])
+        print_table(("score", "label"), [(f"{entry.score:.4f}", entry.label) for entry in answer.labels])
 
 
 def _query(

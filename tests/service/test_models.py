@@ -90,3 +90,10 @@ def test_two_copies_of_a_model_are_one_id(folder: Path) -> None:
     (folder / "copy.onnx").write_bytes((folder / "dogs-2025.onnx").read_bytes())
     models = ModelFolder(folder)
     assert models.get(models.select("dogs").id).manifest.name == "dogs"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a-file.onnx"])
+def test_a_model_folder_that_is_none_is_named(tmp_path: Path, name: str) -> None:
+    write_tiny_model(tmp_path / "a-file.onnx")
+    with pytest.raises(NotFound, match=f"{name} is not a folder"):
+        ModelFolder(tmp_path / name).select(None)

@@ -102,6 +102,13 @@ def test_a_wrong_environment_variable_is_named(stochcon, monkeypatch):
     assert "'many'" in err[0]
 
 
+def test_a_variable_without_a_flag_is_named_alone(stochcon, monkeypatch):
+    monkeypatch.setenv("STOCHCON_MAX_IMAGES", "0")
+    _, _, err = stochcon("serve")
+    assert "STOCHCON_MAX_IMAGES" in err[0]
+    assert "--max" not in err[0]
+
+
 @pytest.mark.parametrize("extra", ["cpu", "trainer"])
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(stochcon, monkeypatch, extra):
     monkeypatch.setattr(
@@ -154,7 +161,7 @@ def test_items_are_put_got_listed_searched_and_deleted(stochcon, here):
     answer = json.loads(stochcon("search", "--id", "b", "--json", "-k", 1)[1][0])
     assert answer.keys() == {"hits", "model", "exact", "certified", "truncated"}
     assert answer["hits"][0].keys() == {"id", "distance", "label", "metadata", "uri"}
-    assert stochcon("classify", "a.png")[1] == ["1.0\tcat"]
+    assert stochcon("classify", "a.png")[1] == ["1.0000\tcat"]
     answer = json.loads(stochcon("classify", "a.png", "--json")[1][0])
     assert answer["labels"] == [{"label": "cat", "score": 1.0}]
     assert stochcon("items", "delete", "b", "x/a") == (0, [], [])
