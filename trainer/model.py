@@ -65,17 +65,17 @@ class StochCon(nn.Module):
         view and None for a deterministic one. One backbone pass per resolution and one pass of g over
         all views, so that BatchNorm cannot tell the branches apart.
         """
-        decoder_inputs: list[Tensor] = []
+        head_inputs: list[Tensor] = []
         logits: list[Tensor] = []
         for h, u in zip(self._features_of(views), noise, strict=True):
             if u is None:
-                decoder_inputs.append(h)
+                head_inputs.append(h)
                 continue
             phi = self.logits(h)
             z = gumbel_bernoulli(phi, u, temperature, self.hard)
             logits.append(phi)
-            decoder_inputs.append(self.decoder(z).to(h.dtype))  # h'' = rho(z')
-        vectors = self.head(torch.cat(decoder_inputs))
+            head_inputs.append(self.decoder(z).to(h.dtype))  # h'' = rho(z')
+        vectors = self.head(torch.cat(head_inputs))
         return Branches(vectors=list(vectors.chunk(len(views))), logits=logits)
 
     def _features_of(self, views: Sequence[Tensor]) -> list[Tensor]:

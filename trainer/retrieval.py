@@ -96,8 +96,8 @@ def _vote(distances: Tensor, labels: Tensor, k: int) -> Tensor:
     """Majority label of the k nearest, int64 [q]; of equal counts, the one whose neighbours are nearer."""
     nearest = labels[distances.topk(k, largest=False, sorted=True).indices]
     # The nudges of all k neighbours together stay below one vote.
-    weights = 1 + torch.arange(k, 0, -1) / (k * (k + 1))
-    votes = torch.zeros(len(nearest), int(labels.max()) + 1)
+    weights = 1 + torch.arange(k, 0, -1).double() / (k * (k + 1))
+    votes = torch.zeros(len(nearest), int(labels.max()) + 1, dtype=weights.dtype)
     return votes.scatter_add_(1, nearest, weights.expand_as(nearest)).argmax(1)
 
 

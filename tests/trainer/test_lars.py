@@ -6,10 +6,10 @@ from torch import nn
 from trainer.lars import LARS, parameter_groups
 
 
-def two_steps_by_hand(w, b, gradients, lr, momentum, decay, eta):
+def two_steps_by_hand(w, b, gradients, rates, momentum, decay, eta):
     """google-research/simclr's lars_optimizer.py with classic momentum, in numpy."""
     vw, vb = np.zeros_like(w), np.zeros_like(b)
-    for gw, gb in gradients:
+    for (gw, gb), lr in zip(gradients, rates, strict=True):
         gw = gw + decay * w
         trust = eta * np.linalg.norm(w) / np.linalg.norm(gw)
         vw = momentum * vw + lr * trust * gw
@@ -27,10 +27,13 @@ def test_two_steps_equal_those_by_hand() -> None:
         (rng.standard_normal((2, 3), np.float32), rng.standard_normal(2, np.float32)) for _ in range(2)
     ]
     optimizer = LARS(parameter_groups(layer), lr=0.7, momentum=0.9, weight_decay=0.01, eta=0.001)
-    for gw, gb in gradients:
+    rates = (0.7, 0.2)  # unlike, since only then does it show whether the rate is inside the momentum
+    for (gw, gb), rate in zip(gradients, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         layer.weight.grad, layer.bias.grad = torch.from_numpy(gw.copy()), torch.from_numpy(gb.copy())
         optimizer.step()
-    expected_w, expected_b = two_steps_by_hand(w, b, gradients, 0.7, 0.9, 0.01, 0.001)
+    expected_w, expected_b = two_steps_by_hand(w, b, gradients, rates, 0.9, 0.01, 0.001)
     np.testing.assert_allclose(layer.weight.detach().numpy(), expected_w, rtol=1e-5)
     np.testing.assert_allclose(layer.bias.detach().numpy(), expected_b, rtol=1e-5)
 

@@ -42,14 +42,17 @@ def test_the_latent_is_where_the_recipe_puts_it(recipe, changes, stochastic, pai
         assert changed.latent == "none" or (i in stochastic) != (j in stochastic)
 
 
-def test_forward_is_algorithm_1(multi_crop: Recipe) -> None:
-    model = StochCon(multi_crop).eval()  # without batch statistics each part can be computed apart
+@pytest.mark.parametrize("hard", [False, True])
+def test_forward_is_algorithm_1(multi_crop: Recipe, hard: bool) -> None:
+    model = StochCon(
+        dataclasses.replace(multi_crop, hard=hard)
+    ).eval()  # without batch statistics each part can be computed apart
     views, noise = some_views(multi_crop)
     branches = model(views, noise, 0.5)
     for i, (view, u) in enumerate(zip(views, noise, strict=True)):
         h = model.backbone((view - model.mean) / model.std)
         if u is not None:
-            z = gumbel_bernoulli(F.linear(h, model.projector.weight, model.projector.bias), u, 0.5)
+            z = gumbel_bernoulli(F.linear(h, model.projector.weight, model.projector.bias), u, 0.5, hard)
             h = F.linear(z, model.decoder.weight, model.decoder.bias)
         torch.testing.assert_close(branches.vectors[i], model.head(h), atol=1e-5, rtol=1e-4)
     assert len(branches.logits) == 2

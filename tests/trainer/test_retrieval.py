@@ -86,7 +86,7 @@ def test_codes_and_floats_agree_where_there_are_no_ties() -> None:
 
 
 def test_floats_are_ranked_by_cosine_not_by_length() -> None:
-    gallery = torch.tensor([[10.0, 0.0], [0.0, 0.1], [-5.0, 0.0]])
+    gallery = torch.tensor([[10.0, 1.0], [0.0, 0.1], [-5.0, 0.5]])
     found = evaluate_floats(
         torch.tensor([[0.0, 3.0]]), torch.tensor([1]), gallery, torch.tensor([0, 1, 2]), k=1
     )

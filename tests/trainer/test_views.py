@@ -1,4 +1,5 @@
 import colorsys
+import dataclasses
 import math
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from trainer.randomness import keys
+from trainer.randomness import keys, uniform
 from trainer.recipe import View
 from trainer.views import (
     adjust_brightness,
@@ -135,6 +136,45 @@ def test_flip_grey_and_solarize_happen_as_often_as_they_should() -> None:
     solarized = make_view(ramp, torch.ones(count), key, order, View(**settings, flip=0, grey=0, solarize=0.2))
     share = (solarized[:, 1, 0, -1] < 0.5).float().mean().item()
     assert share == pytest.approx(0.2, abs=0.04)
+    jitter = {"jitter": 0.3, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.1}
+    jittered = make_view(ramp, torch.ones(count), key, order, View(**settings | jitter, flip=0, grey=0))
+    plain = make_view(ramp, torch.ones(count), key, order, View(**settings, flip=0, grey=0))
+    share = ((jittered - plain).abs().amax(dim=(1, 2, 3)) > 1e-4).float().mean().item()
+    assert share == pytest.approx(0.3, abs=0.04)
+
+
+@pytest.mark.parametrize("strength", ["brightness", "contrast", "saturation", "hue"])
+def test_each_colour_operation_acts_on_the_view_with_its_own_strength(strength: str) -> None:
+    strengths = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0} | {strength: 0.3}
+    view = View(size=8, scale=(1.0, 1.0), flip=0, jitter=1, grey=0, **strengths)
+    images, (key, order) = some_images(20), view_keys(20)
+    plain = make_view(images, torch.ones(20), key, order, PLAIN)
+    result = make_view(images, torch.ones(20), key, order, view)
+    u = uniform(key, 16)[:, 6 + list(strengths).index(strength)]
+    if strength == "hue":
+        expected = adjust_hue(plain, 0.3 * (2 * u - 1))
+    else:
+        operation = {
+            "brightness": adjust_brightness,
+            "contrast": adjust_contrast,
+            "saturation": adjust_saturation,
+        }[strength]
+        expected = operation(plain, 0.7 + 0.6 * u[:, None, None, None])
+    torch.testing.assert_close(result, expected)
+    assert not torch.allclose(result, plain, atol=0.01)
+
+
+def test_blur_acts_on_the_view_as_often_as_it_should() -> None:
+    count = 1000
+    key, order = view_keys(count)
+    images = some_images(1).expand(count, 3, 16, 16)
+    plain = make_view(images, torch.ones(count), key, order, PLAIN)
+    view = dataclasses.replace(PLAIN, blur=0.4, blur_sigma=(1.0, 1.0))
+    blurred = make_view(images, torch.ones(count), key, order, view)
+    changed = (blurred - plain).abs().amax(dim=(1, 2, 3)) > 1e-4
+    assert changed.float().mean().item() == pytest.approx(0.4, abs=0.05)
+    gaussian = blur_matrix(torch.tensor([1.0]), 8)[0]
+    torch.testing.assert_close(blurred[changed], gaussian @ plain[changed] @ gaussian.T, atol=1e-5, rtol=0)
 
 
 def test_crops_have_the_area_and_the_aspect_ratio_asked_for() -> None:
