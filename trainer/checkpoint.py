@@ -57,13 +57,18 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["format"] != _FORMAT:
-            raise ValueError(f"{path} has format {state['format']} and this version reads {_FORMAT}")
-        return Checkpoint(
-            recipe=Recipe.from_dict(state["recipe"]),
-            step=state["step"],
-            model=state["model"],
-            optimizer=state["optimizer"],
-        )
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError) as exc:
-        raise ValueError(f"{path} cannot be read ({exc}): remove it to start the run anew") from exc
+        if state["format"] == _FORMAT:
+            return Checkpoint(
+                recipe=Recipe.from_dict(state["recipe"]),
+                step=state["step"],
+                model=state["model"],
+                optimizer=state["optimizer"],
+            )
+    except OSError as exc:
+        raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc
+    except Exception as exc:  # The unpickler raises of every kind on a damaged file.
+        raise ValueError(
+            f"{path} cannot be read ({type(exc).__name__}): it is no checkpoint, or is damaged; "
+            "remove it to start the run anew"
+        ) from exc
+    raise ValueError(f"{path} has format {state['format']} and this version reads {_FORMAT}")

@@ -33,8 +33,8 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, views and noise.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")] = None,
-    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.", min=1)] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
 ) -> None:
     """Train a model. The same command again goes on where an interrupted run stopped."""
     changes: dict[str, Any] = {
@@ -90,9 +90,13 @@ def evaluate(
 
     try:
         encoder = RunEncoder(model) if model.is_dir() else FileEncoder(model)
-        values = report(embed(encoder, open_source(queries)), embed(encoder, open_source(images)), k)
+        asked, gallery = embed(encoder, open_source(queries)), embed(encoder, open_source(images))
+        values = report(asked, gallery, k)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
+    broken = asked.broken + gallery.broken
+    if broken:
+        typer.echo(f"{len(broken)} images cannot be read and are left out; the first: {broken[0]}", err=True)
     rounded = {key: round(value, 4) for key, value in values.items()}
     if model.is_dir():
         (model / EVALUATION).write_text(json.dumps(rounded, indent=1) + "\n")
@@ -121,6 +125,9 @@ def export(
         )
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
+    except RuntimeError as exc:
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(1) from exc
     size = out.stat().st_size
     typer.echo(f"wrote {out}: {manifest.name} {manifest.version}, {manifest.num_bits} bits, {size} bytes")
     typer.echo(

@@ -1,7 +1,7 @@
 """Decoded images by number: a pool of decoding threads, and a cache where the set is small.
 
-Images are held as squares of the recipe's image size with their aspect ratio beside them, so that one
-decoding serves every view. A broken image is counted, named and skipped; it never ends a run.
+Training holds images as squares of the recipe's image size with their aspect ratio beside them, so that
+one decoding serves every view. A broken image is counted, named and skipped; it never ends a run.
 """
 
 from collections import deque
@@ -38,26 +38,23 @@ class Batch:
     samples: Tensor
     """int64 [N]: numbers in the source."""
     images: Tensor
-    """uint8 [N, S, S, 3]."""
+    """uint8 [N, H, W, 3]."""
     aspects: Tensor
-    """float32 [N]: width by height before squashing."""
+    """float32 [N]: width by height before resizing."""
 
 
 class Dataset:
     """Decoded images of a source. Use as a context manager, or close it."""
 
-    def __init__(self, source: Source, image_size: int, *, evaluation: bool = False, num_threads: int = 2):
-        """`evaluation` crops the centre as the service does, rather than squashing the whole image."""
+    def __init__(self, source: Source, preprocessing: Preprocessing, *, num_threads: int = 2) -> None:
         self.source = source
         self.broken: dict[int, str] = {}
         """Numbers of images that could not be decoded, with the reason."""
-        self._preprocessing = Preprocessing(
-            height=image_size, width=image_size, resize="crop" if evaluation else "squash"
-        )
+        self._preprocessing = preprocessing
         self._limits = ImageLimits()
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
         self._cache: dict[int, _Loaded] | None = None
-        if len(source) * image_size**2 * 3 <= CACHE_BYTES:
+        if len(source) * preprocessing.height * preprocessing.width * 3 <= CACHE_BYTES:
             self._cache = {}
 
     def __enter__(self) -> "Dataset":
@@ -84,8 +81,8 @@ class Dataset:
     def _collect(self, wanted: npt.NDArray[np.int64], chunks: list[Future[list[_Loaded | None]]]) -> Batch:
         loaded = [image for chunk in chunks for image in chunk.result()]
         good = [(number, *image) for number, image in zip(wanted, loaded, strict=True) if image is not None]
-        side = self._preprocessing.height
-        images = np.empty((len(good), side, side, 3), np.uint8)
+        shape = (len(good), self._preprocessing.height, self._preprocessing.width, 3)
+        images = np.empty(shape, np.uint8)
         for row, (_, pixels, _) in enumerate(good):
             images[row] = pixels
         return Batch(

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from contracts.codes import Codes, active_bits, pack_logits, unpack
+from contracts.manifest import Preprocessing
 from trainer import checkpoint as checkpoints
 from trainer.dataset import Dataset
 from trainer.model import StochCon
@@ -22,14 +24,18 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """A labelled source as a model sees it."""
+    """The labelled images of a source as a model sees them."""
 
+    classes: list[str]
+    """Names of the labels."""
     labels: Tensor
-    """int64 [n]."""
+    """int64 [n]: places in `classes`."""
+    broken: list[str]
+    """Names of images that could not be read, with the reason; they are not among the n."""
     pixels: Tensor
-    """float32 [n, S * S * 3] in [0, 1]."""
+    """float32 [n, H * W * 3] in [0, 1]."""
     features: Tensor | None
-    """h, float32 [n, num_features]; None for an exported model, which does not give it."""
+    """h, float32 [n, num_features]; None for an exported model that gives codes instead."""
     logits: Tensor | None
     """float32 [n, num_bits]; None without a latent."""
     codes: Codes | None
@@ -37,9 +43,9 @@ class Embeddings:
 
 
 class Encoder(Protocol):
-    """uint8 images [N, S, S, 3] to features and logits."""
+    """uint8 images [N, H, W, 3], preprocessed, to features, logits and codes."""
 
-    image_size: int
+    preprocessing: Preprocessing
 
     def __call__(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Codes | None]: ...
 
@@ -49,7 +55,7 @@ class RunEncoder:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.recipe, self.model = load_run(folder)
-        self.image_size = self.recipe.image_size
+        self.preprocessing = self.recipe.preprocessing
         self._device = device
         self.model.to(device)
 
@@ -64,18 +70,24 @@ class RunEncoder:
 
 
 class FileEncoder:
-    """An exported ONNX file, run by onnxruntime: the codes that users will get."""
+    """An exported ONNX file, run by onnxruntime: the codes (or features) that users will get."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
 
         from contracts.model_file import read_manifest
 
-        self.image_size = read_manifest(path).preprocessing.height
+        manifest = read_manifest(path)
+        self.preprocessing = manifest.preprocessing
+        self._makes_codes = manifest.latent == "bernoulli"
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Codes | None]:
-        code, logits = self._session.run(["code", "logits"], {"image": images.numpy()})
+        inputs = {"image": images.numpy()}
+        if not self._makes_codes:
+            (features,) = self._session.run(["features"], inputs)
+            return torch.from_numpy(features), None, None
+        code, logits = self._session.run(["code", "logits"], inputs)
         return None, torch.from_numpy(logits), code
 
 
@@ -90,21 +102,31 @@ def load_run(folder: Path) -> tuple[Recipe, StochCon]:
 
 
 def embed(encoder: Encoder, source: Source) -> Embeddings:
-    """Every labelled image of `source`, cropped as the service does. Raises ValueError without labels."""
+    """Every labelled image of `source`, cropped as the service does. Raises ValueError if there is none."""
     if source.classes is None:
         raise ValueError("the images have no labels, and k-NN and mAP need them: give labelled --images")
+    labelled = np.array([i for i in range(len(source)) if source.label(i) is not None], np.int64)
     parts: list[tuple[Tensor, Tensor | None, Tensor | None, Codes | None]] = []
     numbers: list[Tensor] = []
-    with Dataset(source, encoder.image_size, evaluation=True) as dataset:
-        for batch in dataset.batches(_chunks(len(source))):
-            parts.append((batch.images, *encoder(batch.images)))
-            numbers.append(batch.samples)
+    with Dataset(source, encoder.preprocessing) as dataset:
+        for batch in dataset.batches(_chunks(labelled)):
+            if len(batch.samples):
+                parts.append((batch.images, *encoder(batch.images)))
+                numbers.append(batch.samples)
+        broken = list(dataset.broken.values())
+    if not parts:
+        raise ValueError(
+            f"of {len(source)} images {len(labelled)} have labels and {len(broken)} of those cannot be read: "
+            "none is left to evaluate" + (f"; the first: {broken[0]}" if broken else "")
+        )
     features = [h for _, h, _, _ in parts if h is not None]
     logits = [x for _, _, x, _ in parts if x is not None]
     codes = [c for _, _, _, c in parts if c is not None]
     labels = [source.label(int(number)) for number in torch.cat(numbers)]
     return Embeddings(
-        labels=torch.tensor([-1 if label is None else label for label in labels]),
+        classes=source.classes,
+        labels=torch.tensor(labels, dtype=torch.int64),
+        broken=broken,
         pixels=torch.cat([images.flatten(1) for images, _, _, _ in parts]).float().div_(255),
         features=torch.cat(features) if features else None,
         logits=torch.cat(logits) if logits else None,
@@ -113,9 +135,16 @@ def embed(encoder: Encoder, source: Source) -> Embeddings:
 
 
 def report(queries: Embeddings, gallery: Embeddings, k: int = 20) -> dict[str, float]:
-    """Every comparison that can be made, as `<representation>_knn_top1` and `<representation>_map`."""
+    """Every comparison that can be made, as `<representation>_knn_top1` and `<representation>_map`.
+
+    Raises ValueError for more neighbours than the gallery has, or a class of queries that it lacks.
+    """
+    if k > len(gallery.labels):
+        raise ValueError(
+            f"k is {k} and the gallery has {len(gallery.labels)} images: give --k of at most that"
+        )
     found: dict[str, Retrieval] = {}
-    labels = queries.labels, gallery.labels
+    labels = _in_classes_of(gallery, queries), gallery.labels
     found["pixels"] = evaluate_floats(queries.pixels, labels[0], gallery.pixels, labels[1], k)
     if queries.features is not None and gallery.features is not None:
         found["features"] = evaluate_floats(queries.features, labels[0], gallery.features, labels[1], k)
@@ -156,6 +185,19 @@ def bit_statistics(codes: Codes, logits: Tensor) -> dict[str, float]:
     }
 
 
-def _chunks(count: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    for start in range(0, count, _BATCH):
-        yield np.arange(start, min(start + _BATCH, count))
+def _in_classes_of(gallery: Embeddings, queries: Embeddings) -> Tensor:
+    """Labels of `queries` as places in the gallery's classes: folders may hold other classes, or fewer."""
+    places = {name: place for place, name in enumerate(gallery.classes)}
+    present = {queries.classes[label] for label in queries.labels.tolist()}
+    missing = sorted(present - set(places))
+    if missing:
+        raise ValueError(
+            f"the queries have the class {missing[0]} and the gallery's are {', '.join(places)}: "
+            "give --images and --queries of the same classes"
+        )
+    return torch.tensor([places.get(name, -1) for name in queries.classes])[queries.labels]
+
+
+def _chunks(numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    for start in range(0, len(numbers), _BATCH):
+        yield numbers[start : start + _BATCH]

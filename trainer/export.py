@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from contracts.codes import pack_logits
-from contracts.manifest import MANIFEST_KEY, ModelManifest, Preprocessing
+from contracts.manifest import MANIFEST_KEY, ModelManifest
 from trainer.evaluate import load_run
 from trainer.model import StochCon
 
 _OPSET = 18
 _FLOAT16_FROM = 256
 """Tensors with fewer values stay float32: biases and statistics weigh nothing and matter most."""
+
+_MAX_ERROR = 1e-3
+"""Largest difference of a logit between file and PyTorch that is rounding and no mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,8 @@ def export(
 ) -> tuple[ModelManifest, Parity]:
     """Write the model of `run` to `path` and check it against PyTorch.
 
-    Raises ValueError for a run without a checkpoint, RuntimeError if the file does not compute what the
-    model does.
+    Raises ValueError for a run without a checkpoint or a card that is not valid, RuntimeError if the file
+    does not compute what the model does.
     """
     recipe, model = load_run(run)
     _fuse_batchnorm(model)
@@ -89,28 +94,33 @@ def export(
     makes_codes = recipe.latent == "bernoulli"
     num_bits = recipe.num_bits if makes_codes else model.backbone.num_features
     graph = EncodingGraph(model, num_bits) if makes_codes else FeatureGraph(model)
-    manifest = ModelManifest(
-        name=name,
-        version=version,
-        num_bits=num_bits,
-        preprocessing=Preprocessing(height=recipe.image_size, width=recipe.image_size, resize="crop"),
-        latent=recipe.latent,
-        recipe=recipe.to_dict(),
-        data=data,
-        metrics=metrics or {},
-        licence=licence,
-        created=datetime.now(UTC).replace(microsecond=0),
-    )
+    try:
+        manifest = ModelManifest(
+            name=name,
+            version=version,
+            num_bits=num_bits,
+            preprocessing=recipe.preprocessing,
+            latent=recipe.latent,
+            recipe=recipe.to_dict(),
+            data=data,
+            metrics=metrics or {},
+            licence=licence,
+            created=datetime.now(UTC).replace(microsecond=0),
+        )
+    except ValidationError as exc:
+        wrong = exc.errors()[0]
+        field = wrong["loc"][0]
+        raise ValueError(f"{field} is {wrong['input']!r}: {wrong['msg']}; give another --{field}") from exc
     side = recipe.image_size
     output_names = ["code", "logits"] if makes_codes else ["features"]
     encoded = _to_onnx(graph.eval(), side, output_names, manifest)
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(encoded)
     parity = check_parity(partial, graph, side)
-    if parity.max_error > 1e-3:
+    if not parity.max_error <= _MAX_ERROR:  # said so that nan, of weights that are not finite, fails too
         raise RuntimeError(
-            f"{partial} differs from PyTorch by {parity.max_error:.3g} in a logit: the export is wrong, "
-            "and the file has been left for inspection"
+            f"{partial} differs from PyTorch by {parity.max_error:.3g} in a logit, and {_MAX_ERROR:g} is "
+            "allowed: the export is wrong, and the file has been left for inspection"
         )
     partial.replace(path)
     return manifest, parity
@@ -129,12 +139,18 @@ def check_parity(path: Path, graph: nn.Module, side: int, count: int = 32) -> Pa
     theirs = session.run(None, {"image": images})
     ours = graph(torch.from_numpy(images))
     if isinstance(ours, Tensor):
-        return Parity(float(np.abs(theirs[0] - ours.numpy()).max()), 0, 0)
+        return Parity(_largest_difference(theirs[0], ours), 0, 0)
     code, logits = theirs
     if not np.array_equal(code, pack_logits(logits)):
         raise RuntimeError(f"{path} packs codes that are not the signs of its logits")
     flipped = int(np.bitwise_count(code ^ ours[0].numpy()).sum())
-    return Parity(float(np.abs(logits - ours[1].numpy()).max()), flipped, logits.size)
+    return Parity(_largest_difference(logits, ours[1]), flipped, logits.size)
+
+
+def _largest_difference(theirs: npt.NDArray[np.float32], ours: Tensor) -> float:
+    """nan where either is not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.abs(theirs - ours.numpy()).max())
 
 
 def _to_unit(image: Tensor) -> Tensor:

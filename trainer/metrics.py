@@ -20,7 +20,9 @@ class MetricsWriter:
 
         path = folder / METRICS
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= start_step]
-        path.write_text("".join(kept))
+        partial = path.with_name(f"{METRICS}.part")
+        partial.write_text("".join(kept))
+        partial.replace(path)
         self._file = path.open("a", buffering=1)
         self._board = SummaryWriter(folder / "tensorboard", purge_step=start_step + 1)
         self._num_steps = num_steps

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from contracts.manifest import Preprocessing
 from trainer.backbone import Stem
 
 
@@ -94,6 +95,18 @@ class Recipe:
                 f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
                 "and --batch-size of at least 2"
             )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: give --seed from 0 to 2^63 - 1")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the finished model wants of its images: the service's, and evaluation's."""
+        return Preprocessing(height=self.image_size, width=self.image_size, resize="crop")
+
+    @property
+    def training_preprocessing(self) -> Preprocessing:
+        """The whole image, so that every view can be cropped from it."""
+        return Preprocessing(height=self.image_size, width=self.image_size, resize="squash")
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -37,10 +37,10 @@ def train(
 ) -> StochCon:
     """Train `recipe` on `source`, or go on where `folder` stopped; return the trained model.
 
-    Checkpoint and metrics are kept in `folder`. Raises ValueError if it holds the run of another recipe
-    or if the source has fewer images than a batch, FloatingPointError if the loss is not finite.
+    Checkpoint and metrics are kept in `folder`. Raises ValueError if it holds the run of another recipe,
+    if the source has fewer images than a batch or none that can be read, FloatingPointError if the loss is
+    not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     steps_per_epoch = len(source) // recipe.batch_size
     if steps_per_epoch == 0:
         raise ValueError(
@@ -50,6 +50,7 @@ def train(
     num_steps = recipe.epochs * steps_per_epoch
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
     peak_lr = recipe.base_lr * recipe.batch_size / 256
+    folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(recipe.seed)  # decides the initial weights and nothing else
     model = StochCon(recipe).to(device)
@@ -59,9 +60,10 @@ def train(
     model.train()
 
     with (
-        Dataset(source, recipe.image_size) as dataset,
+        Dataset(source, recipe.training_preprocessing) as dataset,
         MetricsWriter(folder, num_steps, start_step) as metrics,
     ):
+        nothing_learnt = start_step == 0
         saved_s = reported_s = time.monotonic()
         reported_step = start_step
         batches = dataset.batches(_orders(recipe, len(source), start_step, num_steps))
@@ -80,6 +82,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            nothing_learnt = False
 
             done, now = step + 1, time.monotonic()
             report = done % _REPORT_EVERY == 0 or done == num_steps
@@ -103,6 +106,9 @@ def train(
             if save:
                 checkpoints.save(folder, Checkpoint(recipe, done, model.state_dict(), optimizer.state_dict()))
                 saved_s = now
+        if nothing_learnt:
+            first = next(iter(dataset.broken.values()))
+            raise ValueError(f"no batch has two images that can be read; the first that cannot: {first}")
         checkpoints.save(folder, Checkpoint(recipe, num_steps, model.state_dict(), optimizer.state_dict()))
         if dataset.broken:
             (folder / "broken.txt").write_text("\n".join(dataset.broken.values()) + "\n")
@@ -172,8 +178,8 @@ def _finite(loss: float, step: int, folder: Path) -> float:
     if math.isfinite(loss):
         return loss
     raise FloatingPointError(
-        f"the loss is {loss} at step {step}: the last good checkpoint is {folder / checkpoints.CHECKPOINT}; "
-        "try a lower --base-lr or --precision fp32"
+        f"the loss is {loss} at step {step}, and {folder} keeps what was saved before: start again in "
+        "another --out with a lower --base-lr or with --precision fp32"
     )
 
 

@@ -56,6 +56,8 @@ def test_every_recipe_can_be_found_by_its_name() -> None:
         (["train", "cifar10-cpu"], "Missing option '--images'"),
         (["train", "cifar10-cpu", "--images", "missing"], "missing does not exist"),
         (["train", "cifar10-cpu", "--images", "missing", "--epochs", "0"], "--epochs of at least 1"),
+        (["train", "cifar10-cpu", "--images", "missing", "--seed", "-1"], "--seed from 0"),
+        (["train", "cifar10-cpu", "--images", "missing", "--threads", "0"], "--threads"),
         (["evaluate", "missing.onnx", "--images", "x", "--queries", "x"], "missing.onnx"),
         (["export", "missing", "--out", "model.onnx"], "holds no last.pt"),
     ],

@@ -12,6 +12,8 @@ from trainer import dataset as dataset_module
 from trainer.dataset import Dataset, epoch_order
 from trainer.sources import open_source
 
+SQUARE = Preprocessing(height=16, width=16, resize="squash")
+
 
 @pytest.fixture(params=["cached", "streamed"])
 def caching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,20 +25,19 @@ def caching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_batches_come_in_the_order_asked_for(coloured: Path) -> None:
     source = open_source([coloured])
     wanted = [np.array([40, 3]), np.array([3, 7, 9]), np.array([0]), np.array([47, 1])]
-    with Dataset(source, 16) as dataset:
+    with Dataset(source, SQUARE) as dataset:
         batches = list(dataset.batches(iter(wanted)))
     assert [batch.samples.tolist() for batch in batches] == [w.tolist() for w in wanted]
-    square = Preprocessing(height=16, width=16, resize="squash")
     for batch in batches:
         for sample, image in zip(batch.samples, batch.images, strict=True):
-            np.testing.assert_array_equal(image.numpy(), load_pixels(source.read(int(sample)), square))
+            np.testing.assert_array_equal(image.numpy(), load_pixels(source.read(int(sample)), SQUARE))
 
 
 @pytest.mark.usefixtures("caching")
 def test_broken_images_are_skipped_counted_and_named(tmp_path: Path) -> None:
     good = make_png(0, 0)
     path = write_parquet(tmp_path / "x.parquet", [good, good[:60], b"text", None, good])
-    with Dataset(open_source([path]), 16) as dataset:
+    with Dataset(open_source([path]), SQUARE) as dataset:
         for _ in range(2):
             (batch,) = dataset.batches([np.arange(5)])
             assert batch.samples.tolist() == [0, 4]
@@ -47,18 +48,21 @@ def test_broken_images_are_skipped_counted_and_named(tmp_path: Path) -> None:
 
 def test_a_batch_of_broken_images_is_empty(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x.parquet", [b"1", b"2"])
-    with Dataset(open_source([path]), 16) as dataset:
+    with Dataset(open_source([path]), SQUARE) as dataset:
         (batch,) = dataset.batches([np.arange(2)])
     assert batch.images.shape == (0, 16, 16, 3)
 
 
-def test_training_squashes_the_whole_image_and_evaluation_crops_as_the_service_does(tmp_path: Path) -> None:
+def test_images_are_preprocessed_as_asked_and_keep_their_aspect_ratio_beside_them(tmp_path: Path) -> None:
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 255
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG")
     source = open_source([write_parquet(tmp_path / "wide.parquet", [encoded.getvalue()])])
-    with Dataset(source, 10) as training, Dataset(source, 10, evaluation=True) as evaluation:
+    with (
+        Dataset(source, Preprocessing(height=10, width=10, resize="squash")) as training,
+        Dataset(source, Preprocessing(height=10, width=10)) as evaluation,
+    ):
         (squashed,) = training.batches([np.arange(1)])
         (cropped,) = evaluation.batches([np.arange(1)])
     assert squashed.aspects.tolist() == [3.0]

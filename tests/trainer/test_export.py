@@ -9,8 +9,9 @@ import torch
 
 from contracts.codes import pack_logits
 from contracts.model_file import model_id, read_manifest
-from trainer.evaluate import RunEncoder
-from trainer.export import export
+from trainer import checkpoint as checkpoints
+from trainer.evaluate import RunEncoder, load_run
+from trainer.export import EncodingGraph, check_parity, export
 from trainer.recipe import Recipe
 from trainer.sources import open_source
 from trainer.train import train
@@ -87,6 +88,32 @@ def test_simclr_exports_features(recipe: Recipe, coloured: Path, tmp_path: Path)
     (features,) = session.run(["features"], {"image": images})
     expected, _, _ = RunEncoder(run)(torch.from_numpy(images))
     np.testing.assert_allclose(features, expected.numpy(), atol=5e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_whose_weights_are_not_finite_is_not_exported(
+    run: Path, tmp_path: Path, value: float
+) -> None:
+    checkpoint = checkpoints.load(run)
+    checkpoint.model["projector.bias"][0] = value
+    checkpoints.save(run, checkpoint)
+    with pytest.raises(RuntimeError, match="differs from PyTorch by nan"):
+        export(run, tmp_path / "model.onnx", name="test")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_that_differs_from_pytorch_is_told(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export(run, path, name="test")
+    recipe, model = load_run(run)
+    model.projector.bias.data[3] += 0.5
+    parity = check_parity(path, EncodingGraph(model, recipe.num_bits), recipe.image_size)
+    assert parity.max_error == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_name_that_no_card_may_have_names_the_flag(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"name is 'My Model': .*give another --name"):
+        export(run, tmp_path / "model.onnx", name="My Model")
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

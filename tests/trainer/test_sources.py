@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny_images import make_png, write_parquet
@@ -76,10 +78,35 @@ def test_wrong_paths_are_named(tmp_path: Path) -> None:
         open_source([])
 
 
-def test_a_parquet_file_without_images_says_what_it_has(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def test_a_parquet_file_of_several_row_groups_is_read_across_them(tmp_path: Path) -> None:
+    images = [make_png(0, i) for i in range(6)]
+    path = write_parquet(tmp_path / "x.parquet", images, [0, 1, 2, 0, 1, 2])
+    pq.write_table(pq.read_table(path), path, row_group_size=4)
+    assert pq.read_table(path).column("image").num_chunks > 1
+    source = open_source([path])
+    assert [source.read(i) for i in range(6)] == images
+    assert [source.label(i) for i in range(6)] == [0, 1, 2, 0, 1, 2]
 
+
+def test_a_parquet_file_without_images_says_what_it_has(tmp_path: Path) -> None:
     pq.write_table(pa.table({"url": ["x"]}), tmp_path / "urls.parquet")
     with pytest.raises(ValueError, match="its columns are url"):
         open_source([tmp_path / "urls.parquet"])
+
+
+def test_parquet_columns_of_other_types_are_told(tmp_path: Path) -> None:
+    image = pa.array([{"bytes": b"x", "path": "x"}])
+    for name, table, message in (
+        ("paths", pa.table({"image": pa.array([{"path": "x"}])}), r"no column image\{bytes,path\}"),
+        ("text", pa.table({"image": image, "label": pa.array(["cat"])}), "labels of type string"),
+        ("empty", pa.table({"image": image}).slice(0, 0), "has no rows"),
+    ):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        with pytest.raises(ValueError, match=message):
+            open_source([tmp_path / f"{name}.parquet"])
+
+
+def test_labels_without_a_name_are_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", [make_png(0, 0)], [3])
+    with pytest.raises(ValueError, match="names 3 classes, and its largest label is 3"):
+        open_source([path])

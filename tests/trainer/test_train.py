@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -7,16 +9,23 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.tiny_images import make_png, write_parquet
 from trainer import checkpoint as checkpoints
-from trainer.dataset import Batch
+from trainer.dataset import Batch, epoch_order
 from trainer.evaluate import load_run
+from trainer.loss import info_nce
+from trainer.metrics import MetricsWriter
+from trainer.model import StochCon
+from trainer.randomness import keys, uniform
 from trainer.recipe import Recipe, View
 from trainer.sources import open_source
-from trainer.train import make_views, train
+from trainer.train import autocast, make_views, train
+from trainer.views import make_view
 
 # A separate process, so that it can be killed; the run is the same as `train` would do here.
 SCRIPT = """
@@ -30,6 +39,10 @@ torch.set_num_threads(1)
 recipe = Recipe.from_dict(json.loads(sys.argv[1]))
 train(recipe, open_source([Path(sys.argv[2])]), Path(sys.argv[3]), checkpoint_every_s=0)
 """
+
+
+def as_array(encoded: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(encoded)))
 
 
 def steps_done(folder: Path) -> int:
@@ -82,6 +95,52 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert [report["step"] for report in reports] == [10, 20, 30, 40, 50, 60]
     unbroken = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [report["loss"] for report in reports] == [report["loss"] for report in unbroken]
+
+
+def test_a_run_is_algorithm_1_step_by_step(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    """The loop once more, with LARS written out and nothing of the loop's own code."""
+    recipe = dataclasses.replace(recipe, epochs=2, gumbel_start=0.9, gumbel_end=0.3, weight_decay=0.1)
+    source = open_source([coloured])
+    torch.manual_seed(recipe.seed)
+    model = StochCon(recipe).to(memory_format=torch.channels_last)
+    momenta = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    pixels = torch.stack([torch.from_numpy(as_array(source.read(i))) for i in range(48)])
+    for step in range(6):
+        epoch, position = divmod(step, 3)
+        numbers = torch.from_numpy(epoch_order(recipe.seed, epoch, 48))[position * 16 : position * 16 + 16]
+        images = pixels[numbers].permute(0, 3, 1, 2).float() / 255
+        views = []
+        for number in (0, 1):
+            key = keys(recipe.seed, step, numbers, number)
+            order_key = keys(recipe.seed, step, torch.tensor([-1]), number)
+            made = make_view(images, torch.ones(16), key, order_key, recipe.views[number])
+            views.append(made.contiguous(memory_format=torch.channels_last))
+        # Other numbers than the 16 that make the view: the noise is independent of the augmentation.
+        noise = uniform(keys(recipe.seed, step, numbers, 1), recipe.num_bits, stream=1)
+        temperature = 0.3 + 0.6 * (1 + math.cos(math.pi * step / 5)) / 2
+        a, b = model(views, [None, noise], temperature).vectors
+        model.zero_grad()
+        info_nce(a, b, recipe.temperature).backward()
+        peak = recipe.base_lr * 16 / 256
+        lr = peak * (step + 1) / 3 if step < 3 else peak * (1 + math.cos(math.pi * (step - 3) / 3)) / 2
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                gradient, trust = p.grad, 1.0
+                if p.ndim > 1:
+                    gradient = gradient + 0.1 * p
+                    trust = 0.001 * p.norm() / gradient.norm()
+                momenta[name] = 0.9 * momenta[name] + lr * trust * gradient
+                p -= momenta[name]
+    for name, found in train(recipe, source, tmp_path / "run").state_dict().items():
+        torch.testing.assert_close(found, model.state_dict()[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_matrix_products_have_the_precision_of_the_recipe(
+    recipe: Recipe, precision: str, kind: object
+) -> None:
+    with autocast(dataclasses.replace(recipe, precision=precision), "cpu"):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == kind
 
 
 def test_training_teaches_the_bits_to_tell_images_apart(
@@ -140,6 +199,13 @@ def test_a_folder_with_another_recipes_run_is_refused(recipe: Recipe, coloured: 
         train(dataclasses.replace(recipe, epochs=2), source, tmp_path / "run")
 
 
+def test_a_run_that_can_read_no_image_is_an_error(recipe: Recipe, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "broken.parquet", [b"text"] * 32)
+    with pytest.raises(ValueError, match=r"no batch has two images.*broken\.parquet, row \d+: "):
+        train(dataclasses.replace(recipe, epochs=1), open_source([path]), tmp_path / "run")
+    assert steps_done(tmp_path / "run") == 0
+
+
 def test_too_few_images_name_the_flag(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--batch-size of at most 48"):
         train(dataclasses.replace(recipe, batch_size=64), open_source([coloured]), tmp_path / "run")
@@ -158,6 +224,22 @@ def test_a_checkpoint_loads_with_weights_only_and_a_torn_one_is_named(
     path = tmp_path / checkpoints.CHECKPOINT
     torch.load(path, weights_only=True)
     assert load_run(tmp_path)[0].epochs == 1
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"last\.pt cannot be read"):
+    for damaged in (path.read_bytes()[:2000], b"", b"text\n", bytes(5000)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"last\.pt cannot be read.*remove it"):
+            checkpoints.load(tmp_path)
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": 99}, tmp_path / checkpoints.CHECKPOINT)
+    with pytest.raises(ValueError, match="has format 99 and this version reads 1"):
         checkpoints.load(tmp_path)
+
+
+def test_lines_past_the_checkpoint_and_torn_ones_are_dropped_on_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"st')
+    with MetricsWriter(tmp_path, 100, start_step=20):
+        pass
+    assert path.read_text() == '{"step": 10}\n{"step": 20}\n'
+    assert not list(tmp_path.glob("*.part"))
