@@ -12,6 +12,7 @@ value, the limit and the remedy. Nothing below the HTTP routes knows a status co
     ├── TooLarge               a body, an image or a list over its limit
     ├── UnsupportedMedia       a body of a type that is not read here
     ├── Unauthorized           the API key is missing or wrong
+    ├── Forbidden              a web page of another origin may have sent the request
     ├── NotFound               no such item, collection or model
     ├── ModelMismatch          codes of one model offered to a collection of another
     ├── InvalidModel           not a StochCon model file, or one that makes no codes
@@ -78,6 +79,13 @@ class Unauthorized(StochConError):
 
     slug = "unauthorized"
     title = "API key missing or wrong"
+
+
+class Forbidden(StochConError):
+    """A request that a web page of another origin may have made, to a service without a key."""
+
+    slug = "forbidden"
+    title = "Request of another origin"
 
 
 class NotFound(StochConError):

@@ -1,4 +1,4 @@
-"""What every request passes before and after its route: key, body limits, problems, metrics.
+"""What every request passes before and after its route: origin, key, body limits, problems, metrics.
 
 Plain ASGI, because only there a body can be refused while it still arrives, chunked or not.
 """
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import Overloaded, StochConError, TooLarge, Unauthorized
 from service.metrics import Metrics
+from service.origin import check_origin, is_open_to_pages
 from service.problems import internal_problem_response, problem_response, status_of
 from service.settings import Settings
 
@@ -38,6 +39,7 @@ class Edge:
         self._settings = settings
         self._metrics = metrics
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._is_open_to_pages = is_open_to_pages(settings)
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,8 +49,9 @@ class Edge:
         start = time.perf_counter()
         exchange = _Exchange(self, receive, send)
         try:
-            self._authorize(scope)
-            exchange.expect(Headers(scope=scope))
+            headers = Headers(scope=scope)
+            self._authorize(scope["path"], headers)
+            exchange.expect(headers)
             await self._app(scope, exchange.receive, exchange.send)
         except (ClientGone, ClientDisconnect):
             exchange.status = CLIENT_GONE
@@ -85,10 +88,14 @@ class Edge:
         """Bytes that one body may have."""
         return self._settings.max_body_bytes
 
-    def _authorize(self, scope: Scope) -> None:
-        if self._key is None or scope["path"] in OPEN_PATHS:
+    def _authorize(self, path: str, headers: Mapping[str, str]) -> None:
+        if path in OPEN_PATHS:
             return
-        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        if self._is_open_to_pages:
+            check_origin(headers, self._settings.host)
+        if self._key is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
         matches = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self._key)
         if scheme.lower() != "bearer" or not matches:
             raise Unauthorized(

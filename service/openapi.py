@@ -15,6 +15,7 @@ _IMAGE = {"type": "string", "format": "binary"}
 
 _PROBLEMS = {
     "401": "The API key is missing or wrong.",
+    "403": "A web page of another origin may have sent it, and there is no API key.",
     "404": "No such item, collection or model.",
     "409": "Codes of another model.",
     "413": "A body, an image or a list over its limit.",

@@ -18,6 +18,7 @@ STATUS: dict[type[StochConError], int] = {
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.ModelMismatch: 409,
     errors.InvalidModel: 422,

@@ -26,6 +26,14 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert started.process.poll() is None, "the server died during the tests"
 
 
+@pytest.fixture(scope="module")
+def locked_server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(
+        tmp_path_factory.mktemp("data"), model_folder, api_key="s3cret", host="0.0.0.0"
+    ) as started:
+        yield started
+
+
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx2.Client]:
     with server.client() as opened:

@@ -39,18 +39,10 @@ def start_slow_request(url: str, num_images: int = 3) -> socket.socket:
     """Send a request of slow images and do not wait for the answer."""
     request = httpx2.Client().build_request("POST", f"{url}/encode", files=[part(SLOW)] * num_images)
     body = request.read()
-    head = f"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: {request.headers['content-type']}\r\n"
+    head = f"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: {request.headers['content-type']}\r\n"
     connection = socket.create_connection(("127.0.0.1", httpx2.URL(url).port or 0))
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return connection
-
-
-@pytest.fixture(scope="module")
-def locked_server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(
-        tmp_path_factory.mktemp("data"), model_folder, api_key="s3cret", host="0.0.0.0"
-    ) as started:
-        yield started
 
 
 def test_the_key_opens_everything(locked_server: ServerProcess) -> None:
@@ -120,7 +112,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_413(
     body = bytes(3_000_000)
     if b"chunked" in framing:
         body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-    head = b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + framing + b"\r\n\r\n"
+    head = b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n" + framing + b"\r\n\r\n"
     port = httpx2.URL(limited_server.url).port or 0
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head)
@@ -189,9 +181,7 @@ def test_all_bodies_together_are_bounded(model_folder: Path, tmp_path: Path) -> 
     with ServerProcess(
         tmp_path, model_folder, max_total_body_bytes=300_000, max_body_bytes=200_000
     ) as server:
-        head = (
-            b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 200000\r\n\r\n"
-        )
+        head = b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 200000\r\n\r\n"
         held = [socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) for _ in range(2)]
         with server.client() as client:
             for connection in held:

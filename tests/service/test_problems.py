@@ -14,6 +14,7 @@ EXPECTED = {
     "too-large": 413,
     "unsupported-media": 415,
     "unauthorized": 401,
+    "forbidden": 403,
     "not-found": 404,
     "model-mismatch": 409,
     "invalid-model": 422,

@@ -89,7 +89,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_requests_under_way_are_answered_before_it_stops(model_folder: Path, tmp_path: Path) -> None:
     body = json.dumps({"items": [{"id": "a", "code": code_of(1)}]}).encode()
     head = (
-        b"POST /items HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
     )
     with ServerProcess(tmp_path, model_folder) as server:
