@@ -10,7 +10,7 @@ tests/service/encoding/test_decode.py holds the bounds.
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil
 
 import simplejpeg
@@ -41,14 +41,23 @@ the mean difference to the reference falls from 2.8 to 0.06 grey levels (500x375
 decoding takes a tenth longer.
 """
 
+_LARGE_PIXELS = 10_000_000
+"""An image of more pixels that is decoded in full is large: a second of work, a gigabyte of memory."""
+
+_LARGE_SCALED_PIXELS = 50_000_000
+"""The same for a JPEG that is scaled while it is decoded, at about a fifth of the work per pixel."""
+
 _SIDEWAYS = (5, 6, 7, 8)
 """Orientations that swap width and height."""
+
+
+class LargeImage(Exception):
+    """The image is too large to be decoded among small ones."""
 
 
 class PixelBudget:
     """Holds back decoding while too many pixels are being decoded at once.
 
-    A few hundred kilobytes of PNG can be 100 megapixels, more than a gigabyte while it is decoded.
     One image of any size may always be decoded; several only if together they fit the budget.
     """
 
@@ -79,18 +88,30 @@ class Decoder:
         self._limits = limits
         self._budget = PixelBudget(limits.max_pixels)
 
-    def decode(self, data: bytes) -> Pixels:
-        """uint8 [height, width, 3] at the model's size. Raises InvalidImage, TooLarge."""
+    def decode(self, data: bytes, *, may_be_large: bool = True) -> Pixels:
+        """uint8 [height, width, 3] at the model's size.
+
+        Raises InvalidImage and TooLarge; and LargeImage, having read the header alone, unless
+        `may_be_large`. One caller at a time may decode large images: they are not held back.
+        """
         check_size(len(data), self._limits)
-        pixels = self._decode_jpeg(data) if data.startswith(_JPEG_START) else None
+        pixels = self._decode_jpeg(data, may_be_large) if data.startswith(_JPEG_START) else None
         if pixels is not None:
             return pixels
         image = open_image(data, self._limits)
-        with self._budget.hold(image.width * image.height):
+        with self._hold(image.width * image.height, _LARGE_PIXELS, may_be_large):
             return resize(to_rgb(image), self._preprocessing)
 
-    def _decode_jpeg(self, data: bytes) -> Pixels | None:
-        """The fast way, or None for a file that the reference has to judge. Raises TooLarge."""
+    def _hold(self, num_pixels: int, large: int, may_be_large: bool) -> AbstractContextManager[None]:
+        """A share of the budget; none for an image of more than `large` pixels. Raises LargeImage."""
+        if num_pixels <= large:
+            return self._budget.hold(num_pixels)
+        if not may_be_large:
+            raise LargeImage
+        return nullcontext()
+
+    def _decode_jpeg(self, data: bytes, may_be_large: bool) -> Pixels | None:
+        """The fast way, or None for a file that the reference has to judge. Raises as `decode`."""
         try:
             height, width, colourspace, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
@@ -100,7 +121,7 @@ class Decoder:
         if colourspace not in _FAST_COLOURSPACES or orientation is None:
             return None
         min_width, min_height = _least_size(width, height, orientation, self._preprocessing)
-        with self._budget.hold(width * height):
+        with self._hold(width * height, _LARGE_SCALED_PIXELS, may_be_large):
             try:
                 decoded = simplejpeg.decode_jpeg(
                     data, "RGB", min_width=min_width, min_height=min_height, min_factor=1, strict=True

@@ -4,6 +4,10 @@ There is no delay timer. While the model works on one batch the pool decodes the
 model is free it takes what is decoded, up to `MAX_BATCH`. So a lone image waits for nobody, and under
 load batches fill by themselves. An image joins a batch only when it is fully decoded: a bad one is
 one failed future and never anything else.
+
+A few hundred kilobytes of PNG can be 100 megapixels: seconds of work, and more than a gigabyte while
+it is decoded. Such images have a lane of their own, one thread wide, so that they cost the memory of
+one and small images never wait for them.
 """
 
 import threading
@@ -20,7 +24,7 @@ import numpy as np
 from contracts.errors import BackendUnavailable, Overloaded, StochConError
 from contracts.manifest import ModelManifest
 from contracts.pixels import ImageLimits, Pixels
-from service.encoding.decode import Decoder
+from service.encoding.decode import Decoder, LargeImage
 from service.encoding.encoding import Encoding
 from service.encoding.providers import usable_cores
 from service.encoding.session import MAX_BATCH, ProviderChoice, Session, open_session
@@ -93,6 +97,7 @@ class Encoder:
         self._closing = False
         self._failure: Exception | None = None
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+        self._large_lane = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
@@ -162,6 +167,7 @@ class Encoder:
             self._closing = True
             self._changed.notify_all()
         self._pool.shutdown(wait=True)
+        self._large_lane.shutdown(wait=True)  # Second, since the pool hands on to it.
         self._thread.join()
 
     def _submit_when_it_fits(self, data: bytes) -> Future[Encoding]:
@@ -199,12 +205,18 @@ class Encoder:
         """About the time until half of what waits is done."""
         return min(30.0, max(1.0, 0.5 * len(self._unfinished) * self._image_s))
 
-    def _decode(self, task: _Task) -> None:
-        """Runs in the pool: decode one image and hand it to the model thread, or fail its future."""
+    def _decode(self, task: _Task, may_be_large: bool = False) -> None:
+        """Runs in the pool, and for large images again in their lane: decode one image.
+
+        Hands it to the model thread, or fails its future.
+        """
         num_bytes, error = len(task.data), None
         if not task.future.cancelled():
             try:
-                task.pixels = self._decode_timed(task.data)
+                task.pixels = self._decode_timed(task.data, may_be_large)
+            except LargeImage:
+                self._large_lane.submit(self._decode, task, True)
+                return
             except Exception as exc:  # noqa: BLE001 - whatever it is belongs to this image alone.
                 error = exc
         task.decoded_at = time.perf_counter()
@@ -220,12 +232,17 @@ class Encoder:
         if error is not None and is_waited_for and task.future.set_running_or_notify_cancel():
             task.future.set_exception(error)
 
-    def _decode_timed(self, data: bytes) -> Pixels:
+    def _decode_timed(self, data: bytes, may_be_large: bool) -> Pixels:
         start = time.perf_counter()
+        is_handed_on = False
         try:
-            return self._decoder.decode(data)
+            return self._decoder.decode(data, may_be_large=may_be_large)
+        except LargeImage:
+            is_handed_on = True
+            raise
         finally:
-            self._observer.stage("decode", time.perf_counter() - start)
+            if not is_handed_on:
+                self._observer.stage("decode", time.perf_counter() - start)
 
     def _release(self, tasks: Sequence[_Task]) -> None:
         self._unfinished.difference_update(task.future for task in tasks)

@@ -181,7 +181,8 @@ def test_all_bodies_together_are_bounded(model_folder: Path, tmp_path: Path) -> 
     with ServerProcess(
         tmp_path, model_folder, max_total_body_bytes=300_000, max_body_bytes=200_000
     ) as server:
-        head = b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 200000\r\n\r\n"
+        head = b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+        head += b"Content-Length: 200000\r\n\r\n"
         held = [socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0)) for _ in range(2)]
         with server.client() as client:
             for connection in held:

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 from contracts.errors import InvalidImage, TooLarge
 from contracts.manifest import Preprocessing
 from contracts.pixels import ImageLimits, load_pixels
-from service.encoding.decode import Decoder, PixelBudget
+from service.encoding.decode import Decoder, LargeImage, PixelBudget
 from tests import image_files
 from tests.image_files import encode, jpeg, photo
 
@@ -165,3 +165,24 @@ def test_large_images_are_decoded_one_after_the_other() -> None:
 def test_an_image_over_the_whole_budget_still_gets_its_turn() -> None:
     with PixelBudget(100).hold(1000):
         pass
+
+
+@pytest.mark.parametrize(
+    ("data", "is_large"),
+    [
+        (image_files.huge_png(4000, 2500), False),
+        (image_files.huge_png(4001, 2500), True),
+        (encode(Image.new("RGB", (4001, 2500)), "JPEG"), False),
+        (encode(Image.new("CMYK", (4001, 2500)), "JPEG"), True),
+        (image_files.huge_jpeg_header(4001, 2500), True),
+        (encode(Image.new("L", (10_000, 5001)), "JPEG"), True),
+    ],
+    ids=["small", "large", "scaled", "not scaled", "damaged", "scaled and very large"],
+)
+def test_an_image_is_large_by_what_its_decoding_costs(data: bytes, is_large: bool) -> None:
+    decoder = Decoder(SQUARE, ImageLimits())
+    if is_large:
+        with pytest.raises(LargeImage):
+            decoder.decode(data, may_be_large=False)
+    else:
+        assert decoder.decode(data, may_be_large=False).shape == (32, 32, 3)

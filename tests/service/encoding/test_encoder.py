@@ -252,3 +252,33 @@ def test_a_stream_waits_for_room_instead_of_failing(encoder: Encoder, gate: Gate
     thread.join(20)
     assert len(results) == 30
     wait(waiting, 10)
+
+
+LARGE = image_files.huge_png(3400, 3000)
+"""Just over what is decoded among small images."""
+
+
+def test_small_images_go_past_large_ones(model: Path) -> None:
+    encoder = open_encoder(model, num_threads=1)
+    large = encoder.submit_all([LARGE] * 6)
+    assert_encodes(encoder.submit(png(0)).result(20), png(0))
+    assert not large[1].done()
+    encoder.close()  # Finishes what is in either lane.
+    assert_encodes(large[5].result(0), LARGE)
+
+
+def test_large_images_that_are_cancelled_are_dropped(encoder: Encoder, gate: Gate) -> None:
+    large = encoder.submit_all([LARGE] * 6)
+    encoder.submit(png(0)).result(20)
+    assert all(future.cancel() for future in large[1:])
+    wait_until(lambda: encoder.num_pending == 0)
+    assert gate.stages.count("decode") <= 2
+
+
+def test_a_stream_keeps_its_order_around_large_images(encoder: Encoder) -> None:
+    images = [png(1), LARGE, png(2), LARGE[:-100], png(3)]
+    results = list(encoder.encode_many(images))
+    assert isinstance(results.pop(3), InvalidImage)
+    for result, data in zip(results, [png(1), LARGE, png(2), png(3)], strict=True):
+        assert isinstance(result, Encoding)
+        assert_encodes(result, data)
