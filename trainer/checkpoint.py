@@ -3,7 +3,10 @@
 Randomness is keyed by step and sample, so weights, momenta and the step are all the state there is.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,20 @@ class Checkpoint:
     step: int
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    images: str
+    """Fingerprint of the source, which a resumed run must have again."""
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Make the run folder if need be and keep other runs out of it. Raises ValueError if one is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "run.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ValueError(f"another run is using {folder}: wait for it, or choose another --out") from exc
+        yield
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -37,6 +54,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
                 "step": checkpoint.step,
                 "model": checkpoint.model,
                 "optimizer": checkpoint.optimizer,
+                "images": checkpoint.images,
             },
             file,
         )
@@ -63,6 +81,7 @@ def load(folder: Path) -> Checkpoint | None:
                 step=state["step"],
                 model=state["model"],
                 optimizer=state["optimizer"],
+                images=state["images"],
             )
     except OSError as exc:
         raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc

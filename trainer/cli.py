@@ -19,6 +19,9 @@ Images = Annotated[
 ]
 
 
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")]
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, for example cifar10-cpu.")],
     images: Images,
@@ -32,7 +35,7 @@ def train(
         Literal["bf16", "fp32"] | None, typer.Option(help="In place of the recipe's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, views and noise.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.", min=1)] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
 ) -> None:
@@ -55,8 +58,7 @@ def train(
     from trainer.sources import open_source
     from trainer.train import train as run_training
 
-    if device != "cpu" and not torch.cuda.is_available():
-        raise typer.BadParameter(f"{device} is not available to this torch: choose --device cpu")
+    _check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     folder = out or Path("runs") / chosen.name
@@ -77,6 +79,7 @@ def evaluate(
         list[Path], typer.Option("--queries", help="Labelled images to classify by the others; repeatable.")
     ],
     k: Annotated[int, typer.Option(help="Neighbours that vote.", min=1, max=1000)] = 20,
+    device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
     """Measure k-NN top-1 and mAP of codes, and of floats, pixels and random projections beside them.
@@ -88,8 +91,9 @@ def evaluate(
     from trainer.evaluate import FileEncoder, RunEncoder, embed, report
     from trainer.sources import open_source
 
+    _check_device(device)
     try:
-        encoder = RunEncoder(model) if model.is_dir() else FileEncoder(model)
+        encoder = RunEncoder(model, device) if model.is_dir() else FileEncoder(model)
         asked, gallery = embed(encoder, open_source(queries)), embed(encoder, open_source(images))
         values = report(asked, gallery, k)
     except ValueError as exc:
@@ -147,6 +151,13 @@ def find_recipe(name: str) -> "Recipe":
     if name not in found:
         raise ValueError(f"there is no recipe {name}: choose one of {', '.join(sorted(found))}")
     return found[name]
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("cuda is not available to this torch: choose --device cpu")
 
 
 def _print_table(values: dict[str, float]) -> None:

@@ -4,6 +4,7 @@ Training holds images as squares of the recipe's image size with their aspect ra
 one decoding serves every view. A broken image is counted, named and skipped; it never ends a run.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,13 +47,13 @@ class Batch:
 class Dataset:
     """Decoded images of a source. Use as a context manager, or close it."""
 
-    def __init__(self, source: Source, preprocessing: Preprocessing, *, num_threads: int = 2) -> None:
+    def __init__(self, source: Source, preprocessing: Preprocessing) -> None:
         self.source = source
         self.broken: dict[int, str] = {}
         """Numbers of images that could not be decoded, with the reason."""
         self._preprocessing = preprocessing
         self._limits = ImageLimits()
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
         self._cache: dict[int, _Loaded] | None = None
         if len(source) * preprocessing.height * preprocessing.width * 3 <= CACHE_BYTES:
             self._cache = {}

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from contracts.codes import Codes, active_bits, pack_logits, unpack
 from contracts.manifest import Preprocessing
@@ -33,7 +34,7 @@ class Embeddings:
     broken: list[str]
     """Names of images that could not be read, with the reason; they are not among the n."""
     pixels: Tensor
-    """float32 [n, H * W * 3] in [0, 1]."""
+    """float32 [n, width] in [0, 1], averaged down to at most 32x32, which more memory would not improve."""
     features: Tensor | None
     """h, float32 [n, num_features]; None for an exported model that gives codes instead."""
     logits: Tensor | None
@@ -111,7 +112,7 @@ def embed(encoder: Encoder, source: Source) -> Embeddings:
     with Dataset(source, encoder.preprocessing) as dataset:
         for batch in dataset.batches(_chunks(labelled)):
             if len(batch.samples):
-                parts.append((batch.images, *encoder(batch.images)))
+                parts.append((_raw_pixels(batch.images), *encoder(batch.images)))
                 numbers.append(batch.samples)
         broken = list(dataset.broken.values())
     if not parts:
@@ -127,7 +128,7 @@ def embed(encoder: Encoder, source: Source) -> Embeddings:
         classes=source.classes,
         labels=torch.tensor(labels, dtype=torch.int64),
         broken=broken,
-        pixels=torch.cat([images.flatten(1) for images, _, _, _ in parts]).float().div_(255),
+        pixels=torch.cat([pixels for pixels, _, _, _ in parts]),
         features=torch.cat(features) if features else None,
         logits=torch.cat(logits) if logits else None,
         codes=np.concatenate(codes) if codes else None,
@@ -183,6 +184,13 @@ def bit_statistics(codes: Codes, logits: Tensor) -> dict[str, float]:
         "entropy_bits": float(entropy.sum(1).mean()),
         "dead_bits": float(((share == 0) | (share == 1)).sum()),
     }
+
+
+def _raw_pixels(images: Tensor) -> Tensor:
+    """uint8 [n, H, W, 3] to float32 [n, h * w * 3] in [0, 1], with h and w at most 32."""
+    height, width = images.shape[1:3]
+    planes = images.permute(0, 3, 1, 2).float().div_(255)
+    return F.adaptive_avg_pool2d(planes, (min(height, 32), min(width, 32))).flatten(1)
 
 
 def _in_classes_of(gallery: Embeddings, queries: Embeddings) -> Tensor:

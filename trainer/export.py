@@ -85,9 +85,11 @@ def export(
 ) -> tuple[ModelManifest, Parity]:
     """Write the model of `run` to `path` and check it against PyTorch.
 
-    Raises ValueError for a run without a checkpoint or a card that is not valid, RuntimeError if the file
-    does not compute what the model does.
+    Raises ValueError for a run without a checkpoint, a folder that is not there or a card that is not
+    valid, RuntimeError if the file does not compute what the model does.
     """
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}: make it, or write the file elsewhere")
     recipe, model = load_run(run)
     _fuse_batchnorm(model)
     _round_weights(model)

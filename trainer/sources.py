@@ -4,11 +4,15 @@ A source hands out encoded bytes by number; decoding, and what to do with broken
 dataset's business (`trainer.dataset`).
 """
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from contracts.image_files import IMAGE_SUFFIXES, label_names
+
+_FINGERPRINT_IMAGES = 64
 
 
 class Source(Protocol):
@@ -143,6 +147,17 @@ class ConcatSource:
     def read(self, number: int) -> bytes:
         source, place = self._places[number]
         return source.read(place)
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256, in hex, over the number of images and a few of them: enough to tell two sources apart."""
+    count = len(source)
+    digest = hashlib.sha256(str(count).encode())
+    for number in range(0, count, max(1, count // _FINGERPRINT_IMAGES)):
+        with suppress(OSError):  # An image that is gone tells sources apart as well.
+            digest.update(source.read(number))
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def open_source(paths: Sequence[Path]) -> Source:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from trainer.model import Branches, StochCon
 from trainer.randomness import keys, uniform
 from trainer.recipe import Recipe
 from trainer.schedules import gumbel_temperature, learning_rate
-from trainer.sources import Source
+from trainer.sources import Source, fingerprint
 from trainer.views import make_view
 
 _NOISE_STREAM = 1
@@ -37,9 +38,9 @@ def train(
 ) -> StochCon:
     """Train `recipe` on `source`, or go on where `folder` stopped; return the trained model.
 
-    Checkpoint and metrics are kept in `folder`. Raises ValueError if it holds the run of another recipe,
-    if the source has fewer images than a batch or none that can be read, FloatingPointError if the loss is
-    not finite.
+    Checkpoint and metrics are kept in `folder`. Raises ValueError if it is in use or holds the run of
+    another recipe or on other images, or if the source has fewer images than a batch or none that can be
+    read, and FloatingPointError if the loss or a weight is not finite.
     """
     steps_per_epoch = len(source) // recipe.batch_size
     if steps_per_epoch == 0:
@@ -50,19 +51,26 @@ def train(
     num_steps = recipe.epochs * steps_per_epoch
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
     peak_lr = recipe.base_lr * recipe.batch_size / 256
-    folder.mkdir(parents=True, exist_ok=True)
+    images = fingerprint(source)
 
     torch.manual_seed(recipe.seed)  # decides the initial weights and nothing else
     model = StochCon(recipe).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = LARS(parameter_groups(model), peak_lr, recipe.momentum, recipe.weight_decay)
-    start_step = _restore(folder, recipe, model, optimizer)
-    model.train()
 
-    with (
-        Dataset(source, recipe.training_preprocessing) as dataset,
-        MetricsWriter(folder, num_steps, start_step) as metrics,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(checkpoints.owned(folder))
+        start_step = _restore(folder, recipe, images, model, optimizer)
+        dataset = stack.enter_context(Dataset(source, recipe.training_preprocessing))
+        metrics = stack.enter_context(MetricsWriter(folder, num_steps, start_step))
+
+        def save(step: int) -> None:
+            _check_finite(model, step, folder)
+            state = Checkpoint(recipe, step, model.state_dict(), optimizer.state_dict(), images)
+            checkpoints.save(folder, state)
+            _list_broken(folder, dataset)
+
+        model.train()
         nothing_learnt = start_step == 0
         saved_s = reported_s = time.monotonic()
         reported_step = start_step
@@ -85,16 +93,14 @@ def train(
             nothing_learnt = False
 
             done, now = step + 1, time.monotonic()
-            report = done % _REPORT_EVERY == 0 or done == num_steps
-            save = now - saved_s >= checkpoint_every_s
-            if report or save:
-                value = _finite(loss.item(), done, folder)
-            if report:
+            if done % _REPORT_EVERY == 0 or done == num_steps:
+                if not math.isfinite(loss.item()):
+                    raise _not_finite(f"the loss is {loss.item()}", done, folder)
                 rate = (done - reported_step) * recipe.batch_size / (now - reported_s)
                 metrics.write(
                     done,
                     {
-                        "loss": value,
+                        "loss": loss.item(),
                         "lr": lr,
                         "gumbel_temperature": gumbel,
                         "images_per_s": rate,
@@ -103,15 +109,13 @@ def train(
                     },
                 )
                 reported_s, reported_step = now, done
-            if save:
-                checkpoints.save(folder, Checkpoint(recipe, done, model.state_dict(), optimizer.state_dict()))
+            if now - saved_s >= checkpoint_every_s and done < num_steps:
+                save(done)
                 saved_s = now
         if nothing_learnt:
             first = next(iter(dataset.broken.values()))
             raise ValueError(f"no batch has two images that can be read; the first that cannot: {first}")
-        checkpoints.save(folder, Checkpoint(recipe, num_steps, model.state_dict(), optimizer.state_dict()))
-        if dataset.broken:
-            (folder / "broken.txt").write_text("\n".join(dataset.broken.values()) + "\n")
+        save(num_steps)
     return model
 
 
@@ -159,7 +163,7 @@ def _orders(recipe: Recipe, count: int, start_step: int, num_steps: int) -> Iter
         yield order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
 
 
-def _restore(folder: Path, recipe: Recipe, model: StochCon, optimizer: LARS) -> int:
+def _restore(folder: Path, recipe: Recipe, images: str, model: StochCon, optimizer: LARS) -> int:
     """Load the folder's checkpoint, if there is one; the number of steps done."""
     checkpoint = checkpoints.load(folder)
     if checkpoint is None:
@@ -169,18 +173,35 @@ def _restore(folder: Path, recipe: Recipe, model: StochCon, optimizer: LARS) -> 
     if different:
         changes = "; ".join(f"{key} is {theirs.get(key)} there and {ours[key]} here" for key in different)
         raise ValueError(f"{folder} holds a run of another recipe ({changes}): choose another --out")
+    if checkpoint.images != images:
+        raise ValueError(
+            f"{folder} holds a run on other images: name the same --images to go on, or choose another --out"
+        )
     model.load_state_dict(checkpoint.model)
     optimizer.load_state_dict(checkpoint.optimizer)
     return checkpoint.step
 
 
-def _finite(loss: float, step: int, folder: Path) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise FloatingPointError(
-        f"the loss is {loss} at step {step}, and {folder} keeps what was saved before: start again in "
-        "another --out with a lower --base-lr or with --precision fp32"
+def _check_finite(model: StochCon, step: int, folder: Path) -> None:
+    """Raise FloatingPointError rather than save weights that nothing can be learnt from any more."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise _not_finite(f"{name} is not finite", step, folder)
+
+
+def _not_finite(what: str, step: int, folder: Path) -> FloatingPointError:
+    return FloatingPointError(
+        f"{what} at step {step}, and {folder} keeps what was saved before: start again in another --out "
+        "with a lower --base-lr or with --precision fp32"
     )
+
+
+def _list_broken(folder: Path, dataset: Dataset) -> None:
+    """Keep the list of broken images, those that the run met before an interruption among them."""
+    path = folder / "broken.txt"
+    known = set(path.read_text().splitlines()) if path.exists() else set()
+    if not known.issuperset(dataset.broken.values()):
+        path.write_text("\n".join(sorted(known.union(dataset.broken.values()))) + "\n")
 
 
 def _bit_metrics(branches: Branches) -> dict[str, float]:

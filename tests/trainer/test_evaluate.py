@@ -45,7 +45,8 @@ def test_an_exported_file_is_evaluated_on_its_own_codes(tmp_path: Path) -> None:
     images = [make_png(label, i, side=32) for i, label in enumerate([0, 1, 2, 0])]
     source = open_source([write_parquet(tmp_path / "x.parquet", images, [0, 1, 2, 0])])
     embedded = embed(FileEncoder(write_tiny_model(tmp_path / "tiny.onnx")), source)
-    pixels = (embedded.pixels * 255).round().byte().numpy().reshape(-1, 32, 32, 3)
+    planes = (embedded.pixels * 255).round().byte().numpy().reshape(-1, 3, 32, 32)
+    pixels = planes.transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(embedded.codes, pack_logits(reference_logits(pixels)))
     assert "codes_knn_top1" in report(embedded, embedded, k=1)
 

@@ -119,3 +119,8 @@ def test_a_name_that_no_card_may_have_names_the_flag(run: Path, tmp_path: Path) 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no last\.pt"):
         export(tmp_path, tmp_path / "model.onnx", name="test")
+
+
+def test_a_missing_folder_is_told_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no folder"):
+        export(tmp_path / "no-run", tmp_path / "missing" / "model.onnx", name="test")

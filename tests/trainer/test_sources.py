@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny_images import make_png, write_parquet
-from trainer.sources import open_source
+from trainer.sources import fingerprint, open_source
 
 
 def fill_folder(root: Path) -> Path:
@@ -110,3 +110,14 @@ def test_labels_without_a_name_are_refused(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x.parquet", [make_png(0, 0)], [3])
     with pytest.raises(ValueError, match="names 3 classes, and its largest label is 3"):
         open_source([path])
+
+
+def test_a_fingerprint_tells_sources_apart(tmp_path: Path, coloured: Path) -> None:
+    images = [make_png(i % 3, i) for i in range(48)]
+    same = open_source([write_parquet(tmp_path / "renamed.parquet", images)])
+    fewer = open_source([write_parquet(tmp_path / "fewer.parquet", images[:-1])])
+    other = open_source([write_parquet(tmp_path / "other.parquet", [make_png(0, 99), *images[1:]])])
+    expected = fingerprint(open_source([coloured]))
+    assert fingerprint(same) == expected
+    assert fingerprint(fewer) != expected
+    assert fingerprint(other) != expected

@@ -206,6 +206,42 @@ def test_a_run_that_can_read_no_image_is_an_error(recipe: Recipe, tmp_path: Path
     assert steps_done(tmp_path / "run") == 0
 
 
+def test_a_run_on_other_images_is_refused(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(recipe, epochs=1)
+    train(recipe, open_source([coloured]), tmp_path / "run")
+    others = write_parquet(tmp_path / "others.parquet", [make_png(0, 100 + i) for i in range(48)])
+    with pytest.raises(ValueError, match=r"a run on other images.*the same --images"):
+        train(recipe, open_source([others]), tmp_path / "run")
+
+
+def test_a_folder_that_another_run_is_using_is_refused(
+    recipe: Recipe, coloured: Path, tmp_path: Path
+) -> None:
+    with checkpoints.owned(tmp_path / "run"), pytest.raises(ValueError, match="another run is using"):
+        train(recipe, open_source([coloured]), tmp_path / "run")
+    train(dataclasses.replace(recipe, epochs=1), open_source([coloured]), tmp_path / "run")
+
+
+def test_weights_that_are_not_finite_are_never_saved(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
+    # The last step's loss is finite, since it is computed before the update that breaks the weights.
+    explosive = dataclasses.replace(recipe, base_lr=float("inf"), epochs=1, warmup_epochs=0, batch_size=48)
+    with pytest.raises(FloatingPointError, match="is not finite at step 1"):
+        train(explosive, open_source([coloured]), tmp_path / "run")
+    assert steps_done(tmp_path / "run") == 0
+
+
+def test_broken_images_met_before_an_interruption_stay_listed(recipe: Recipe, tmp_path: Path) -> None:
+    images = [make_png(0, i) for i in range(20)] + [b"text"] * 4
+    source = open_source([write_parquet(tmp_path / "broken.parquet", images)])
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "broken.txt").write_text("met before: damaged\n")
+    train(dataclasses.replace(recipe, epochs=3), source, run)
+    listed = (run / "broken.txt").read_text().splitlines()
+    assert len(listed) == 5
+    assert "met before: damaged" in listed
+
+
 def test_too_few_images_name_the_flag(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--batch-size of at most 48"):
         train(dataclasses.replace(recipe, batch_size=64), open_source([coloured]), tmp_path / "run")
