@@ -10,6 +10,7 @@ value, the limit and the remedy. Nothing below the HTTP routes knows a status co
     │   ├── InvalidQuery       k, radius, filter or the query itself
     │   └── InvalidItem        id, code, label or metadata of an item
     ├── TooLarge               a body, an image or a list over its limit
+    ├── RequestTimeout         the rest of a request's body did not come
     ├── UnsupportedMedia       a body of a type that is not read here
     ├── Unauthorized           the API key is missing or wrong
     ├── Forbidden              a web page of another origin may have sent the request
@@ -65,6 +66,13 @@ class TooLarge(StochConError):
 
     slug = "too-large"
     title = "Too large"
+
+
+class RequestTimeout(StochConError):
+    """The rest of a request's body did not come in time."""
+
+    slug = "request-timeout"
+    title = "Request timed out"
 
 
 class UnsupportedMedia(StochConError):

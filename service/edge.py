@@ -3,6 +3,7 @@
 Plain ASGI, because only there a body can be refused while it still arrives, chunked or not.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Mapping
@@ -12,7 +13,14 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contracts.errors import Overloaded, StochConError, TooLarge, Unauthorized
+from contracts.errors import (
+    BackendUnavailable,
+    Overloaded,
+    RequestTimeout,
+    StochConError,
+    TooLarge,
+    Unauthorized,
+)
 from service.metrics import Metrics
 from service.origin import check_origin, is_open_to_pages
 from service.problems import internal_problem_response, problem_response, status_of
@@ -55,6 +63,12 @@ class Edge:
             await self._app(scope, exchange.receive, exchange.send)
         except (ClientGone, ClientDisconnect):
             exchange.status = CLIENT_GONE
+        except asyncio.CancelledError:
+            # Only the server cancels a request, and only when it stops; it logs what is raised to it.
+            if not exchange.status:
+                stopping = BackendUnavailable("the service is shutting down: send again when it is back")
+                await problem_response(stopping)(scope, receive, exchange.send)
+                self._metrics.error(stopping.slug)
         except StochConError as exc:
             if exchange.status:
                 raise
@@ -88,6 +102,11 @@ class Edge:
         """Bytes that one body may have."""
         return self._settings.max_body_bytes
 
+    @property
+    def body_timeout_s(self) -> float:
+        """Seconds that the next bytes of a body may take."""
+        return self._settings.body_timeout_s
+
     def _authorize(self, path: str, headers: Mapping[str, str]) -> None:
         if path in OPEN_PATHS:
             return
@@ -111,6 +130,7 @@ class _Exchange:
         self._edge = edge
         self._receive = receive
         self._send = send
+        self._is_body_complete = False
         self.num_bytes = 0
         self.status = 0
 
@@ -121,12 +141,22 @@ class _Exchange:
             self._check(int(declared))
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        # After its body a client only waits for the answer, however long that takes.
+        timeout_s = None if self._is_body_complete else self._edge.body_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self._receive()
+        except TimeoutError as exc:
+            raise RequestTimeout(
+                f"the rest of the body did not come within {timeout_s:g} s, after {self.num_bytes} bytes: "
+                "send it again, without a pause"
+            ) from exc
         if message["type"] == "http.request":
             num_bytes = len(message.get("body", b""))
             self._check(self.num_bytes + num_bytes)
             self._edge.hold(num_bytes)
             self.num_bytes += num_bytes
+            self._is_body_complete = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:

@@ -17,6 +17,7 @@ _PROBLEMS = {
     "401": "The API key is missing or wrong.",
     "403": "A web page of another origin may have sent it, and there is no API key.",
     "404": "No such item, collection or model.",
+    "408": "The rest of the body did not come in time.",
     "409": "Codes of another model.",
     "413": "A body, an image or a list over its limit.",
     "415": "A body of a type that is not read here.",

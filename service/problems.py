@@ -16,6 +16,7 @@ PROBLEM_JSON = "application/problem+json"
 STATUS: dict[type[StochConError], int] = {
     errors.InvalidInput: 422,
     errors.TooLarge: 413,
+    errors.RequestTimeout: 408,
     errors.UnsupportedMedia: 415,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
@@ -46,6 +47,8 @@ def problem_response(error: StochConError) -> Response:
     headers = {}
     if isinstance(error, errors.Overloaded):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
+    if isinstance(error, errors.RequestTimeout):
+        headers["Connection"] = "close"
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     return _response(problem(error), headers)

@@ -1,6 +1,8 @@
 """Running the service: one process, one address, one store."""
 
+import signal
 import socket
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -11,9 +13,6 @@ from service.engine import Engine
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.settings import Settings, check_exposure
-
-_SHUTDOWN_S = 30
-"""How long requests may take to end once the service is told to stop."""
 
 _BACKLOG = 2048
 
@@ -43,23 +42,32 @@ def run(settings: Settings) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=_SHUTDOWN_S,
+                timeout_graceful_shutdown=settings.shutdown_s,
             )
             server = _Server(config, engine, url)
         except BaseException:
             engine.close()
             raise
-        # From here on the app's lifespan closes the engine, even where a signal ends the process.
+        # From here on the app's lifespan closes the engine.
         server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens and what it serves, once it does."""
+    """Says where it listens and what it serves, once it does, and stops when told to."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine, url: str) -> None:
         super().__init__(config)
         self._engine = engine
         self._url = url
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, and on a second SIGINT at once. Being told to stop is no failure: the exit status is 0.
+
+        Uvicorn's own would raise the signal again at the end, and the process would die of it.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

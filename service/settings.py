@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     """Bytes of one request's body."""
     max_total_body_bytes: int = Field(default=512 * 2**20, gt=0)
     """Bytes of all requests' bodies held at once; beyond, 429."""
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """How long the next bytes of a body may take to come; beyond, 408."""
+    shutdown_s: int = Field(default=30, ge=0)
+    """How long requests may take to end once the service is told to stop."""
     max_codes: int = Field(default=10_000, gt=0)
     """Items with codes in one request."""
     max_queue_images: int = Field(default=512, gt=0)

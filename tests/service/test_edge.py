@@ -27,6 +27,9 @@ SLOW = huge_png(9000, 9000)
 """An image that takes a good part of a second to decode."""
 
 
+PNG = {"Content-Type": "image/png"}
+
+
 def metric(client: httpx2.Client, name: str) -> float:
     """The value of one line of /metrics, 0 if there is none."""
     for line in client.get("/metrics").text.splitlines():
@@ -197,6 +200,32 @@ def test_all_bodies_together_are_bounded(model_folder: Path, tmp_path: Path) -> 
                 connection.close()
             wait_until(lambda: not is_full())
             assert_serves(client)
+
+
+def test_a_body_that_stops_coming_is_408_and_gives_its_bytes_back(model_folder: Path, tmp_path: Path) -> None:
+    limits = {"max_total_body_bytes": 200_000, "max_body_bytes": 200_000}
+    with ServerProcess(tmp_path, model_folder, body_timeout_s=0.5, **limits) as server:
+        port = httpx2.URL(server.url).port or 0
+        head = b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+        for framing in (b"Content-Length: 190000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n2e630\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(head + framing + bytes(180_000))
+                received = b""
+                while chunk := connection.recv(4096):  # Until the server closes.
+                    received += chunk
+            assert received.startswith(b"HTTP/1.1 408")
+            assert b"application/problem+json" in received
+            assert b"urn:stochcon:request-timeout" in received
+        with server.client() as client:
+            assert client.post("/encode", content=bytes(150_000), headers=PNG).status_code == 422
+            assert_serves(client)
+
+
+def test_a_client_may_wait_longer_for_its_answer_than_for_its_body(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path, model_folder, body_timeout_s=0.1) as server, server.client() as client:
+        assert client.post("/encode", files=[part(SLOW)] * 2).status_code == 200
 
 
 class Breakable:

@@ -12,6 +12,7 @@ EXPECTED = {
     "invalid-query": 422,
     "invalid-item": 422,
     "too-large": 413,
+    "request-timeout": 408,
     "unsupported-media": 415,
     "unauthorized": 401,
     "forbidden": 403,

@@ -29,7 +29,7 @@ def test_it_says_where_it_is_and_what_it_serves(model_folder: Path, tmp_path: Pa
     with ServerProcess(tmp_path, model_folder) as server:
         with server.client() as client:
             client.post("/items", json={"items": [{"code": code_of(n)} for n in range(3)]})
-        assert server.stop() == -signal.SIGTERM
+        assert server.stop() == 0
     with ServerProcess(tmp_path, model_folder) as server:
         (ready,) = [event for event in server.events if event["event"] == "ready"]
         assert ready["model"] == "tiny 1"
@@ -104,9 +104,27 @@ def test_requests_under_way_are_answered_before_it_stops(model_folder: Path, tmp
             while chunk := connection.recv(4096):
                 received += chunk
         assert received.startswith(b"HTTP/1.1 200")
-        server.wait()
+        assert server.wait() == 0
     with ServerProcess(tmp_path, model_folder) as server, server.client() as client:
         assert client.get("/items/a").status_code == 200
+
+
+def test_a_client_that_never_ends_its_request_does_not_keep_it_from_stopping(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    head = (
+        b"POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
+    )
+    with ServerProcess(tmp_path, model_folder, shutdown_s=1, body_timeout_s=60) as server:
+        slow = socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port or 0), timeout=20)
+        slow.sendall(head)
+        with server.client() as client:
+            assert client.get("/healthz").status_code == 200
+        assert server.stop() == 0
+        with slow:
+            assert slow.recv(4096).startswith(b"HTTP/1.1 503")
+    assert not any("exception" in event for event in server.events)
+    assert "Traceback" not in "".join(server.lines)
 
 
 @pytest.mark.parametrize(
