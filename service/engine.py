@@ -6,7 +6,7 @@ items alone costs no model; `start` loads it at once.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Self
@@ -249,15 +249,22 @@ class Engine:
         if len(images) < len(items):
             self._check_named(model, bound, collection)
         ready = []
+        made_ids: dict[str, int] = {}
         for position, item in enumerate(items):
             try:
                 code = to_code(item.code, bound.num_bits) if item.code is not None else next(encodings).code
             except InvalidItem as exc:
                 raise InvalidItem(f"item {position}: {exc}") from exc
-            item_id = str(uuid7()) if item.id is None else item.id
+            item_id = item.id
+            if item_id is None:
+                item_id = str(uuid7())
+                made_ids[item_id] = position
             ready.append(Item(item_id, code, item.label, item.metadata, item.uri))
         provider = self.encoder.provider if images else ""
-        self.store.upsert(collection, ready, replace(bound, provider=provider))
+        try:
+            self.store.upsert(collection, ready, replace(bound, provider=provider))
+        except InvalidItem as exc:
+            raise _without_made_id(exc, made_ids) from exc
         return [item.id for item in ready]
 
     def get(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> Item:
@@ -354,6 +361,15 @@ class Engine:
                 f"of {made_by}: encode the images again, use another collection, or say by `model` that "
                 f"{bound.id} made the codes"
             )
+
+
+def _without_made_id(error: InvalidItem, made_ids: Mapping[str, int]) -> InvalidItem:
+    """The same error, naming the item by its position where its id was made here: no caller knows it."""
+    for item_id, position in made_ids.items():
+        name = f"item {item_id!r}"
+        if str(error).startswith(name):
+            return InvalidItem(f"item {position}{str(error).removeprefix(name)}")
+    return error
 
 
 def _no_item(item_id: str | None, collection: str) -> NotFound:

@@ -319,3 +319,12 @@ def test_collections_are_made_listed_and_deleted(client: httpx2.Client, collecti
 @pytest.mark.parametrize("name", ["A", "a b", "é", "x" * 65])
 def test_collection_names_are_checked(client: httpx2.Client, name: str) -> None:
     problem(client.put(f"/collections/{quote(name)}"), 422, "invalid-query", "a-z")
+
+
+@pytest.mark.parametrize("fields", [{"label": 3}, {"uri": 3}, {"metadata": 3}, {"metadata": {"a b": 1}}])
+def test_an_item_at_fault_is_named_by_its_id_or_else_its_position(
+    client: httpx2.Client, collection: str, fields: dict[str, Any]
+) -> None:
+    good, bad = {"code": code_of(1)}, {"code": code_of(1)} | fields
+    problem(post(client, collection, good, bad), 422, "invalid-item", "item 1: ")
+    problem(post(client, collection, good, bad | {"id": "mine"}), 422, "invalid-item", "item 'mine': ")
