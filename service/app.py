@@ -95,6 +95,8 @@ async def _on_routing_error(request: Request, exc: Exception) -> Response:
         if isinstance(route, APIRoute) and route.path_regex.match(path)
         for method in route.methods or ()
     }
+    if "GET" in allowed:
+        allowed.add("HEAD")  # See service.edge.
     return method_problem_response(request.method, path, allowed)
 
 

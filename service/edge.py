@@ -56,11 +56,13 @@ class Edge:
             return
         start = time.perf_counter()
         exchange = _Exchange(self, receive, send)
+        # HEAD is GET whose body the server leaves out.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             headers = Headers(scope=scope)
             self._authorize(scope["path"], headers)
             exchange.expect(headers)
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(inner, exchange.receive, exchange.send)
         except (ClientGone, ClientDisconnect):
             exchange.status = CLIENT_GONE
         except asyncio.CancelledError:
@@ -84,7 +86,7 @@ class Edge:
             self._metrics.error("internal")
         finally:
             self._held_bytes -= exchange.num_bytes
-            route = getattr(scope.get("route"), "path_format", "unmatched")
+            route = getattr(inner.get("route"), "path_format", "unmatched")
             self._metrics.request(scope["method"], route, exchange.status, time.perf_counter() - start)
 
     def hold(self, num_bytes: int) -> None:
