@@ -322,10 +322,12 @@ class Engine:
 
     def list_models(self) -> ModelListing:
         """The model files of the folder, newest first, the active one among them wherever it lies."""
-        listing = self.models.list()
-        if any(model.id == self.active.id for model in listing.models):
-            return listing
-        return ModelListing([self.active, *listing.models], listing.faults)
+        listing, active = self.models.list(), self.active
+        if any(model.id == active.id for model in listing.models):
+            # The file in use may be another than the folder's own of that id.
+            models = [active if model.id == active.id else model for model in listing.models]
+            return ModelListing(models, listing.faults)
+        return ModelListing([active, *listing.models], listing.faults)
 
     def get_model(self, model_id: str) -> ModelFile:
         """The model of that id. Raises NotFound."""

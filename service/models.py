@@ -1,6 +1,7 @@
 """The folder of model files: which there are, and which one is in use."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class ModelListing:
     models: list[ModelFile]
     """Newest first."""
     faults: dict[str, str]
-    """What is wrong with the files that are no models, by file name."""
+    """What is wrong with the files that are no models, or a second time the same, by file name."""
 
 
 class ModelFolder:
@@ -49,16 +50,23 @@ class ModelFolder:
         self._read: dict[Path, tuple[tuple[int, int], ModelFile]] = {}
 
     def list(self) -> ModelListing:
-        """All models, newest first, with what is wrong with files that are none."""
-        models: list[ModelFile] = []
-        faults: dict[str, str] = {}
-        for path in sorted(self.path.glob("*.onnx")):
-            try:
-                models.append(self.read(path))
-            except InvalidModel as exc:
-                faults[path.name] = str(exc)
-        models.sort(key=lambda model: (model.manifest.created, model.id), reverse=True)
-        return ModelListing(models, faults)
+        """All models, newest first, with what is wrong with files that are none.
+
+        An id says which network a file holds, not which card it carries. Of several files with one id
+        the first is the model, one that makes codes before one that does not; the others are faults.
+        """
+        models, faults = self._read_all()
+        first: dict[str, ModelFile] = {}
+        for model in sorted(
+            models, key=lambda model: not model.makes_codes
+        ):  # Stable: the newest stay first.
+            kept = first.setdefault(model.id, model)
+            if kept is not model:
+                faults[model.path.name] = (
+                    f"{model.path} holds the same network as {kept.path}, which is used in its place "
+                    f"(id {model.id[:12]}): remove one of them"
+                )
+        return ModelListing([model for model in models if first[model.id] is model], faults)
 
     def get(self, model_id: str) -> ModelFile:
         """The model of that id. Raises NotFound."""
@@ -78,7 +86,10 @@ class ModelFolder:
             model = self.read(Path(wanted))
         else:
             model = self._find(wanted)
-        require_codes(model.manifest)
+        try:
+            require_codes(model.manifest)
+        except InvalidModel as exc:
+            raise InvalidModel(f"{model.path}: {exc}") from exc
         return model
 
     def read(self, path: Path) -> ModelFile:
@@ -98,21 +109,33 @@ class ModelFolder:
             self._read[path] = (version, model)
         return model
 
+    def _read_all(self) -> tuple[Sequence[ModelFile], dict[str, str]]:
+        """All files, newest first, and what is wrong with those that are no models, by name."""
+        models: list[ModelFile] = []
+        faults: dict[str, str] = {}
+        for path in sorted(self.path.glob("*.onnx")):
+            try:
+                models.append(self.read(path))
+            except InvalidModel as exc:
+                faults[path.name] = str(exc)
+        models.sort(key=lambda model: (model.manifest.created, model.id), reverse=True)
+        return models, faults
+
     def _find(self, wanted: str | None) -> ModelFile:
         if not self.path.is_dir():
             raise NotFound(
                 f"{self.path} is not a folder: name the folder of the models with --models, or one file "
                 "with --model"
             )
-        listing = self.list()
-        if wanted is None:
-            found = [model for model in listing.models if model.makes_codes]
-        else:
-            found = [model for model in listing.models if wanted in (model.id, model.manifest.name)]
-        if found:
-            return found[0]
-        there = ", ".join(model.manifest.name for model in listing.models) or "none"
-        broken = "".join(f"; {fault}" for fault in listing.faults.values())
+        models, faults = self._read_all()
+        found = [model for model in models if wanted is None or wanted in (model.id, model.manifest.name)]
+        able = [model for model in found if model.makes_codes]
+        if able:
+            return able[0]
+        if found and wanted is not None:
+            return found[0]  # Named, so that the caller can say what is wrong with it.
+        there = ", ".join(model.manifest.name for model in models) or "none"
+        broken = "".join(f"; {fault}" for fault in faults.values())
         what = f"no model {wanted!r}" if wanted else "no model that makes codes"
         raise NotFound(
             f"there is {what} in {self.path} (models there: {there}{broken}): choose another with --model or "

@@ -86,10 +86,37 @@ def test_a_file_that_changes_is_read_again(folder: Path) -> None:
     assert models.select("dogs").id not in (before, None)
 
 
-def test_two_copies_of_a_model_are_one_id(folder: Path) -> None:
+def test_of_two_copies_of_a_model_one_is_a_fault(folder: Path) -> None:
     (folder / "copy.onnx").write_bytes((folder / "dogs-2025.onnx").read_bytes())
     models = ModelFolder(folder)
+    listing = models.list()
+    assert len({model.id for model in listing.models}) == len(listing.models) == 4
+    (fault,) = listing.faults.items()
+    assert {fault[0]} < {"copy.onnx", "dogs-2025.onnx"}
+    assert "copy.onnx" in fault[1]
+    assert "dogs-2025.onnx" in fault[1]
     assert models.get(models.select("dogs").id).manifest.name == "dogs"
+
+
+def test_a_copy_whose_card_says_that_it_makes_no_codes_is_never_chosen(folder: Path) -> None:
+    copy = folder / "a-copy.onnx"
+    copy.write_bytes((folder / "dogs-2025.onnx").read_bytes())
+    card = make_manifest(latent="none", name="dogs")
+    write_manifest(copy, card.model_copy(update={"created": datetime(2030, 1, 1, tzinfo=UTC)}))
+    models = ModelFolder(folder)
+    shared = model_id(copy)
+    assert shared == model_id(folder / "dogs-2025.onnx")
+    for wanted in ("dogs", shared):
+        assert models.select(wanted).path.name == "dogs-2025.onnx"
+    assert models.get(shared).makes_codes
+    assert list(models.list().faults) == ["a-copy.onnx"]
+    with pytest.raises(InvalidModel, match=r"a-copy\.onnx.*'none'"):
+        models.select(str(copy))
+
+
+def test_a_newer_model_of_a_name_that_makes_no_codes_gives_way_to_one_that_does(folder: Path) -> None:
+    add(folder, "dogs", 2031, latent="none", seed=31)
+    assert ModelFolder(folder).select("dogs").path.name == "dogs-2025.onnx"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a-file.onnx"])
