@@ -5,6 +5,7 @@ block and are safe to make from many threads. The model is loaded when first nee
 items alone costs no model; `start` loads it at once.
 """
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,8 +15,9 @@ from typing import Self
 from uuid_utils import uuid7
 
 from contracts.codes import stack
-from contracts.errors import InvalidItem, InvalidQuery, ModelMismatch, NotFound, StochConError
+from contracts.errors import InvalidInput, InvalidItem, InvalidQuery, ModelMismatch, NotFound, StochConError
 from index.embedded import EmbeddedStore
+from index.items import check_collection_name
 from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item, ModelRef, SearchResult, Store
 from service.encoding.encoder import Encoder, EncoderSettings, Observer
 from service.encoding.encoding import Encoding
@@ -33,6 +35,8 @@ from service.queries import (
     to_code,
 )
 from service.settings import Settings
+
+_MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Engine:
@@ -303,14 +307,16 @@ class Engine:
         return self.store.create_collection(name, self.active.ref())
 
     def delete_collection(self, name: str) -> None:
-        """Delete a collection and its items. Raises NotFound."""
+        """Delete a collection and its items. Raises NotFound, InvalidQuery for a name that none can have."""
+        check_collection_name(name)
         self.store.delete_collection(name)
 
     def _find(self, name: str, is_written: bool = False) -> CollectionInfo | None:
         """The collection; None for one that is to be written to, or the default, while it does not exist.
 
-        Raises NotFound for any other.
+        Raises NotFound for any other, InvalidQuery for a name that none can have.
         """
+        check_collection_name(name)
         try:
             return self.store.collection(name)
         except NotFound:
@@ -353,9 +359,17 @@ class Engine:
         return results
 
     def _check_named(self, named: str | None, bound: ModelRef, collection: str) -> None:
-        """Raise ModelMismatch unless posted codes are of the model that the collection is bound to."""
+        """Raise ModelMismatch unless posted codes are of the model that the collection is bound to.
+
+        Raises InvalidInput for a name in the place of an id: a name may be that of several models.
+        """
         if named is None and bound.id == self.active.id:
             return
+        if named is not None and not _MODEL_ID.fullmatch(named):
+            raise InvalidInput(
+                f"model is {named[:80]!r}, which is no id: give the id of the model that made the codes, 64 "
+                f"hexadecimal digits; that of {bound.name}, whose codes {collection!r} keeps, is {bound.id}"
+            )
         if named != bound.id:
             made_by = f"the model {named}" if named else f"the active model {_show(self.active.ref())}"
             raise ModelMismatch(

@@ -29,6 +29,7 @@ _PROBLEMS = {
 _REQUESTS: tuple[type[BaseModel], ...] = (
     schemas.EncodeRequest,
     schemas.SearchRequest,
+    schemas.ClassifyRequest,
     schemas.ItemsRequest,
     schemas.PutItemRequest,
     schemas.NewItemFields,

@@ -15,7 +15,7 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class SearchParameters(Schema):
+class ClassifyParameters(Schema):
     """Where and how to look."""
 
     collection: str = DEFAULT_COLLECTION
@@ -27,6 +27,11 @@ class SearchParameters(Schema):
     """For example `{"label": "cat", "metadata.year": {"gte": 2020}}`."""
     exact: bool = True
     """Whether every item must be looked at."""
+
+
+class SearchParameters(ClassifyParameters):
+    """The same for a search, which may look twice."""
+
     rescore: bool = False
     """Rank by expected distance under the image's posterior; needs an image."""
 
@@ -38,7 +43,7 @@ class CodeOrId(Schema):
     id: str | None = None
 
 
-class SearchRequest(SearchParameters):
+class QueryFields(Schema):
     """Exactly one of `image`, `code`, `id` and `queries`."""
 
     image: str | None = None
@@ -51,6 +56,14 @@ class SearchRequest(SearchParameters):
     """Several codes and ids, answered in order as `results`."""
     model: str | None = None
     """Id of the model that made the codes; the active one if left out."""
+
+
+class SearchRequest(QueryFields, SearchParameters):
+    """Exactly one of `image`, `code`, `id` and `queries`, and where and how to look."""
+
+
+class ClassifyRequest(QueryFields, ClassifyParameters):
+    """Exactly one of `image`, `code`, `id` and `queries`, and where and how to look."""
 
 
 class EncodeRequest(Schema):

@@ -16,6 +16,8 @@ from service.schemas import (
     BatchClassifyAnswer,
     BatchSearchAnswer,
     ClassifyAnswer,
+    ClassifyParameters,
+    ClassifyRequest,
     SearchAnswer,
     SearchParameters,
     SearchRequest,
@@ -41,32 +43,38 @@ async def search(request: Request) -> Response:
     finds that item too.
     """
     context = context_of(request)
-    return await _answer(request, context, context.engine.search_many, search_body)
+    return await _answer(
+        request, context, SearchRequest, SearchParameters, context.engine.search_many, search_body
+    )
 
 
 @router.post(
     "/classify",
     response_model=None,
     responses={200: {"model": ClassifyAnswer | BatchClassifyAnswer}},
-    openapi_extra=image_or_json(SearchRequest, _EXAMPLE, SearchParameters),
+    openapi_extra=image_or_json(ClassifyRequest, _EXAMPLE, ClassifyParameters),
 )
 async def classify(request: Request) -> Response:
     """Labels by the votes of the `k` nearest labelled items.
 
     A neighbour at distance d votes with exp((1 - 2 d / num_bits) / 0.07); the scores sum to 1. Parameters
-    are those of `/search`; `hits` are the neighbours that voted.
+    are those of `/search` but `rescore`; `hits` are the neighbours that voted.
     """
     context = context_of(request)
-    return await _answer(request, context, context.engine.classify_many, classify_body)
+    return await _answer(
+        request, context, ClassifyRequest, ClassifyParameters, context.engine.classify_many, classify_body
+    )
 
 
 async def _answer(
     request: Request,
     context: Context,
+    fields: type[SearchRequest | ClassifyRequest],
+    parameters: type[ClassifyParameters],
     ask: Callable[[Sequence[Query], SearchOptions], list[T]],
     write: Callable[[T, ModelRef], dict[str, Any]],
 ) -> Response:
-    queries, options, is_batch = await _read(request, context)
+    queries, options, is_batch = await _read(request, context, fields, parameters)
 
     def work() -> tuple[list[T], ModelRef]:
         return ask(queries, options), context.engine.model_of(options.collection)
@@ -76,15 +84,20 @@ async def _answer(
     return json_response({"results": bodies} if is_batch else bodies[0])
 
 
-async def _read(request: Request, context: Context) -> tuple[list[Query], SearchOptions, bool]:
+async def _read(
+    request: Request,
+    context: Context,
+    fields: type[SearchRequest | ClassifyRequest],
+    parameters: type[ClassifyParameters],
+) -> tuple[list[Query], SearchOptions, bool]:
     """The queries with their images encoded, how to look, and whether `results` is the answer."""
     body = await read_body(request, context.settings)
     if body.images is not None:
         if len(body.images) != 1:
             raise InvalidQuery(f"the request has {len(body.images)} images: send one query image at a time")
-        options = _options(parse_query_string(SearchParameters, request))
+        options = _options(parse_query_string(parameters, request))
         return [await _encoded(request, context, body.images[0])], options, False
-    sent = parse_fields(SearchRequest, body.fields or {})
+    sent = parse_fields(fields, body.fields or {})
     given = [name for name in ("image", "code", "id", "queries") if getattr(sent, name) is not None]
     if len(given) != 1:
         raise InvalidQuery(
@@ -106,12 +119,12 @@ async def _encoded(request: Request, context: Context, image: bytes) -> Query:
     return Query(image=result)
 
 
-def _options(sent: SearchParameters) -> SearchOptions:
+def _options(sent: ClassifyParameters) -> SearchOptions:
     return SearchOptions(
         collection=sent.collection,
         k=sent.k,
         radius=sent.radius,
         filter=sent.filter,
         exact=sent.exact,
-        rescore=sent.rescore,
+        rescore=isinstance(sent, SearchParameters) and sent.rescore,
     )

@@ -318,7 +318,15 @@ def test_collections_are_made_listed_and_deleted(client: httpx2.Client, collecti
 
 @pytest.mark.parametrize("name", ["A", "a b", "é", "x" * 65])
 def test_collection_names_are_checked(client: httpx2.Client, name: str) -> None:
-    problem(client.put(f"/collections/{quote(name)}"), 422, "invalid-query", "a-z")
+    path = f"/collections/{quote(name)}"
+    for response in (
+        client.put(path),
+        client.get(path),
+        client.delete(path),
+        client.get("/items", params={"collection": name}),
+        client.post("/search", json={"code": code_of(1), "collection": name}),
+    ):
+        problem(response, 422, "invalid-query", "a-z")
 
 
 @pytest.mark.parametrize("fields", [{"label": 3}, {"uri": 3}, {"metadata": 3}, {"metadata": {"a b": 1}}])
@@ -328,3 +336,13 @@ def test_an_item_at_fault_is_named_by_its_id_or_else_its_position(
     good, bad = {"code": code_of(1)}, {"code": code_of(1)} | fields
     problem(post(client, collection, good, bad), 422, "invalid-item", "item 1: ")
     problem(post(client, collection, good, bad | {"id": "mine"}), 422, "invalid-item", "item 'mine': ")
+
+
+def test_a_model_is_named_by_its_id(client: httpx2.Client, collection: str) -> None:
+    model = client.get("/models").json()["models"][0]
+    item = {"code": code_of(1)}
+    named = post(client, collection, item, model="tiny")
+    problem(named, 422, "invalid-input", "'tiny'", "id", model["id"])
+    query = {"code": code_of(1), "collection": "default", "model": "tiny"}
+    problem(client.post("/search", json=query), 422, "invalid-input", "'tiny'", model["id"])
+    answer(post(client, collection, item, model=model["id"]), IdsAnswer)

@@ -169,7 +169,7 @@ def test_rescore_ranks_by_expected_distance(client: httpx2.Client, filled: str) 
         ({"filter": {"metadata.n": {"near": 5}}}, "invalid-query"),
         ({"filter": []}, "invalid-query"),
         ({"filter": "label"}, "invalid-query"),
-        ({"collection": "No Such"}, "not-found"),
+        ({"collection": "No Such"}, "invalid-query"),
         ({"queries": [{"id": "00"}]}, "invalid-query"),
         ({"code": None, "queries": []}, "invalid-query"),
         ({"code": None, "queries": [{}]}, "invalid-query"),
@@ -185,10 +185,7 @@ def test_queries_that_cannot_be_answered_are_refused(
     body = {key: value for key, value in body.items() if value is not None}
     for path in ("/search", "/classify"):
         response = client.post(path, json=body)
-        if "No Such" in str(body.get("collection")):
-            assert response.status_code in (404, 422)
-        else:
-            problem(response, 422, slug)
+        problem(response, 422, slug)
     assert_serves(client)
 
 
@@ -289,3 +286,27 @@ def test_without_labelled_items_there_are_no_labels(client: httpx2.Client, colle
     body = {"code": code_of(1), "collection": collection}
     content = answer(client.post("/classify", json=body), ClassifyAnswer)
     assert (content["labels"], content["hits"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"exact": None}, "exact is null"),
+        ({"k": False}, "k is false"),
+        ({"filter": "cat"}, 'filter is "cat": it should be a JSON object'),
+        ({"queries": [True]}, "queries.0 is true: it should be a JSON object"),
+    ],
+)
+def test_what_was_sent_is_quoted_as_json(client: httpx2.Client, fields: dict[str, Any], text: str) -> None:
+    problem(client.post("/search", json={"id": "x"} | fields), 422, "invalid-query", text)
+
+
+def test_a_classification_does_not_know_rescore(client: httpx2.Client) -> None:
+    problem(client.post("/classify", json={"id": "x", "rescore": False}), 422, "invalid-query", "rescore")
+    sent = client.post("/classify?rescore=false", files=[part(png())])
+    problem(sent, 422, "invalid-query", "rescore")
+    described = client.get("/openapi.json").json()
+    call = described["paths"]["/classify"]["post"]
+    assert "rescore" not in {one["name"] for one in call["parameters"]}
+    assert "rescore" not in described["components"]["schemas"]["ClassifyRequest"]["properties"]
+    assert "rescore" in described["components"]["schemas"]["SearchRequest"]["properties"]
