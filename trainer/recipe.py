@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.manifest import Preprocessing
@@ -77,8 +77,6 @@ class Recipe:
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
-    notes: dict[str, str] = field(default_factory=dict)
-    """What the run costs and gives, for people: `command`, `cost`, `expected`."""
 
     def __post_init__(self) -> None:
         num_views = len(self.global_views) + len(self.local_views)

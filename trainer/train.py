@@ -169,7 +169,7 @@ def _restore(folder: Path, recipe: Recipe, images: str, model: StochCon, optimiz
     if checkpoint is None:
         return 0
     theirs, ours = checkpoint.recipe.to_dict(), recipe.to_dict()
-    different = sorted(key for key in ours if ours[key] != theirs.get(key) and key != "notes")
+    different = sorted(key for key in ours if ours[key] != theirs.get(key))
     if different:
         changes = "; ".join(f"{key} is {theirs.get(key)} there and {ours[key]} here" for key in different)
         raise ValueError(f"{folder} holds a run of another recipe ({changes}): choose another --out")
