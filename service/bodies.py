@@ -6,6 +6,8 @@ refused, so that no parameter is ever ignored.
 
 import base64
 import binascii
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +22,9 @@ from service.problems import describe
 from service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
+
+_LONG_INTEGER = re.compile(rb"[:,\[\s-][0-9]{19}")
+"""Where a number of more than 18 digits may begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +107,12 @@ def check_num_images(num_images: int, settings: Settings) -> None:
 
 
 def parse_json(text: bytes, what: str) -> Any:
-    """Any JSON value. Raises InvalidInput."""
+    """Any JSON value, integers exactly. Raises InvalidInput."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as exc:
+        value = orjson.loads(text)
+        # orjson makes floats of integers that no 64 bits hold, which would change them unseen.
+        return json.loads(text) if _LONG_INTEGER.search(text) else value
+    except (orjson.JSONDecodeError, RecursionError) as exc:
         raise InvalidInput(f"{what} is not JSON ({exc}): check its quotes, commas and encoding") from exc
 
 

@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from starlette.datastructures import Headers
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import (
     BackendUnavailable,
+    InvalidInput,
     Overloaded,
     RequestTimeout,
     StochConError,
@@ -61,6 +63,7 @@ class Edge:
         try:
             headers = Headers(scope=scope)
             self._authorize(scope["path"], headers)
+            _check_query(scope["query_string"])
             exchange.expect(headers)
             await self._app(inner, exchange.receive, exchange.send)
         except (ClientGone, ClientDisconnect):
@@ -123,6 +126,14 @@ class Edge:
                 "the API key is missing or wrong: send the header `Authorization: Bearer KEY` with the "
                 "service's STOCHCON_API_KEY"
             )
+
+
+def _check_query(query: bytes) -> None:
+    """Raise InvalidInput for bytes that are no UTF-8: Starlette puts other characters in their place."""
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"the query string is not UTF-8 ({exc.reason}): percent-encode UTF-8") from exc
 
 
 class _Exchange:

@@ -12,6 +12,8 @@ from service.knn import LabelScore
 
 MAX_K = 1000
 MAX_QUERIES = 256
+MAX_LABEL_BYTES = 1024
+MAX_URI_BYTES = 4096
 
 Image = bytes | Encoding
 """The bytes of an image file, or what they were already encoded to."""
@@ -83,9 +85,18 @@ def check_queries(queries: Sequence[Query], options: SearchOptions) -> None:
 
 
 def check_item(item: NewItem, position: int) -> None:
-    """Raise InvalidItem unless the item is exactly one of an image and a code."""
+    """Raise InvalidItem unless the item is exactly one of an image and a code, of texts within limits."""
     if (item.image is None) == (item.code is None):
         raise InvalidItem(f"item {position} must have exactly one of image and code")
+    for what, text, limit in (("label", item.label, MAX_LABEL_BYTES), ("uri", item.uri, MAX_URI_BYTES)):
+        # What is no text, or no Unicode, the store refuses.
+        if isinstance(text, str) and 4 * len(text) > limit:
+            num_bytes = len(text.encode("utf-8", "surrogatepass"))
+            if num_bytes > limit:
+                raise InvalidItem(
+                    f"item {position}: the {what} has {num_bytes} bytes of UTF-8 and the limit is {limit}: "
+                    "shorten it"
+                )
 
 
 def to_code(code: Code, num_bits: int) -> bytes:

@@ -81,9 +81,11 @@ class ItemFields(Schema):
     code: str | None = None
     """A code in standard base64."""
     label: str | None = None
+    """At most 1024 bytes of UTF-8."""
     metadata: dict[str, Any] | None = None
     """A flat object of strings, finite numbers, booleans, null and lists of strings."""
     uri: str | None = None
+    """At most 4096 bytes of UTF-8."""
 
 
 class NewItemFields(ItemFields):

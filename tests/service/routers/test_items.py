@@ -346,3 +346,52 @@ def test_a_model_is_named_by_its_id(client: httpx2.Client, collection: str) -> N
     query = {"code": code_of(1), "collection": "default", "model": "tiny"}
     problem(client.post("/search", json=query), 422, "invalid-input", "'tiny'", model["id"])
     answer(post(client, collection, item, model=model["id"]), IdsAnswer)
+
+
+@pytest.mark.parametrize(
+    "query", ["after=%ff", "after=a%c3", "collection=%80", "%ff=1", "limit=1&after=%ed%a0%80"]
+)
+def test_a_query_string_that_is_not_utf8_is_refused(client: httpx2.Client, query: str) -> None:
+    problem(client.get(f"/items?{query}"), 422, "invalid-input", "UTF-8")
+    assert client.get("/items?after=%C3%A9+%26").status_code == 200
+
+
+@pytest.mark.parametrize(("field", "limit"), [("label", 1024), ("uri", 4096)])
+def test_texts_have_limits_in_bytes(client: httpx2.Client, collection: str, field: str, limit: int) -> None:
+    longest = "é" * (limit // 2)
+    item = {"id": "a", "code": code_of(1), field: longest}
+    answer(post(client, collection, item), IdsAnswer)
+    assert get(client, collection, "a")[field] == longest
+    for text_over in (longest + "x", "x" * (limit + 1)):
+        refused = post(client, collection, {"code": code_of(1)}, item | {field: text_over})
+        problem(refused, 422, "invalid-item", "item 1", field, str(limit + 1), str(limit))
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, 2**70, -(2**63) - 1, -(2**70), 10**300])
+def test_integers_of_more_than_64_bits_are_refused(
+    client: httpx2.Client, collection: str, number: int
+) -> None:
+    item = {"id": "a", "code": code_of(1), "metadata": {"n": number}}
+    problem(post(client, collection, item), 422, "invalid-item", "64 bits")
+    beside = {"items": json.dumps([{"metadata": {"n": number}}])}
+    sent = client.post("/items", params={"collection": collection}, files=[part(png())], data=beside)
+    problem(sent, 422, "invalid-item", "64 bits")
+    query = {"code": code_of(1), "filter": {"metadata.n": number}}
+    assert post(client, collection, {"code": code_of(1), "metadata": {"n": 1}}).status_code == 200
+    problem(client.post("/search", json=query | {"collection": collection}), 422, "invalid-query")
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 1e30, 1234567890123456789.5])
+def test_numbers_within_64_bits_and_large_floats_are_kept(
+    client: httpx2.Client, collection: str, number: float
+) -> None:
+    assert post(client, collection, {"id": "a", "code": code_of(1), "metadata": {"n": number}}).is_success
+    kept = get(client, collection, "a")["metadata"]["n"]
+    assert (kept, type(kept)) == (number, type(number))
+
+
+def test_deep_json_with_a_long_integer_is_a_problem(client: httpx2.Client) -> None:
+    for depth in (500, 990, 1020, 100_000):
+        body = b'{"a": ' + b"[" * depth + b"1" * 25 + b"]" * depth + b"}"
+        response = client.post("/items", content=body, headers={"Content-Type": "application/json"})
+        problem(response, 422, "invalid-input")
