@@ -39,3 +39,5 @@ def configure_logs(level: int = logging.INFO) -> None:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
+    # Of its starting and stopping people see enough in what the service itself says.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING if is_terminal else logging.NOTSET)

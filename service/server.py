@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 from types import FrameType
 
 import structlog
@@ -73,15 +74,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        encoder, model = self._engine.encoder, self._engine.active
-        _log.info(
-            "ready",
-            url=self._url,
-            model=f"{model.manifest.name} {model.manifest.version}",
-            num_bits=model.manifest.num_bits,
-            provider=encoder.provider,
-            collections={info.name: info.num_items for info in self._engine.collections()},
-        )
+        encoder, manifest = self._engine.encoder, self._engine.active.manifest
+        model = f"{manifest.name} {manifest.version}"
+        if sys.stderr.isatty():
+            print(f"StochCon listens on {self._url}  (model {model}, {encoder.provider})", file=sys.stderr)
+        else:
+            _log.info(
+                "ready",
+                url=self._url,
+                model=model,
+                num_bits=manifest.num_bits,
+                provider=encoder.provider,
+                collections={info.name: info.num_items for info in self._engine.collections()},
+            )
         for note in encoder.notes:
             _log.info("provider not in use", reason=note)
         for file, fault in self._engine.list_models().faults.items():

@@ -1,6 +1,12 @@
+import contextlib
 import json
+import os
+import re
+import select
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -37,6 +43,36 @@ def test_it_says_where_it_is_and_what_it_serves(model_folder: Path, tmp_path: Pa
         assert ready["collections"] == {"default": 3}
         with server.client() as client:
             assert_serves(client)
+
+
+def test_on_a_terminal_it_says_so_in_one_plain_line(model_folder: Path, tmp_path: Path) -> None:
+    settings = {"DATA": tmp_path, "MODELS": model_folder, "PORT": 0, "PROVIDER": "cpu", "THREADS": 1}
+    env = {key: value for key, value in os.environ.items() if not key.startswith("STOCHCON_")}
+    env |= {f"STOCHCON_{key}": str(value) for key, value in settings.items()}
+    command = "from service.server import run; from service.settings import Settings; run(Settings())"
+    terminal, end = os.openpty()
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", command], env=env, cwd=root, stderr=end) as process:
+        os.close(end)
+        said = b""
+        try:
+            while b"\n" not in said:
+                assert select.select([terminal], [], [], 60)[0], "it said nothing"
+                said += os.read(terminal, 4096)
+            line = said.decode().splitlines()[0]
+            match = re.fullmatch(
+                r"StochCon listens on (http://127\.0\.0\.1:\d+)  \(model tiny 1, cpu-fp32\)", line
+            )
+            assert match, line
+            assert httpx2.get(f"{match[1]}/healthz").status_code == 200
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        with contextlib.suppress(OSError):  # Which a terminal answers whose other end is closed.
+            while more := os.read(terminal, 4096):
+                said += more
+        os.close(terminal)
+    assert said.decode().splitlines() == [line]
 
 
 def test_health_and_readiness_have_their_forms(client: httpx2.Client) -> None:
