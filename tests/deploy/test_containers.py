@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.server import _SHUTDOWN_S
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -94,7 +93,7 @@ def test_compose_builds_this_dockerfile_reads_only_and_waits_longer_than_the_ser
     assert ROOT / api["build"]["context"] / api["build"]["dockerfile"] == DOCKERFILE
     assert api["read_only"] is True
     assert "/tmp" in api["tmpfs"]
-    assert int(api["stop_grace_period"].removesuffix("s")) > _SHUTDOWN_S
+    assert int(api["stop_grace_period"].removesuffix("s")) > Settings().shutdown_s
 
 
 class Health(BaseHTTPRequestHandler):
