@@ -37,7 +37,7 @@ def test_a_folder_is_indexed_searched_changed_and_indexed_again(reached, photos)
     assert (distance, id, label) == ("0", "cats/04.jpg", "cats")
     item = json.loads(reached("items", "get", "cats/04.jpg")[0])
     assert item["uri"] == (photos / "cats" / "04.jpg").as_uri()
-    assert reached("classify", "--id", "cats/04.jpg", "-k", 1) == ["1.0\tcats"]
+    assert reached("classify", "--id", "cats/04.jpg", "-k", 1) == ["1.0000\tcats"]
 
     (photos / "cats" / "04.jpg").write_bytes(jpeg(seed=99))
     (photos / "dogs" / "05.jpg").unlink()

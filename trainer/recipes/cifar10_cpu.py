@@ -2,7 +2,7 @@
 
     stochcon train cifar10-cpu --images train.parquet --out runs/cifar10-cpu
 
-Cost: 45 epochs of 50,000 images, COST.
+Cost: 45 epochs of 50,000 images at about 720 images/s (two cores of an AMD EPYC, Zen 5): 52 minutes.
 Expected, 20-NN top-1 and mAP on the test set: codes 56.9 % and 0.237, features 58.3 % and 0.237. More is on
 the card of the model that came of it, models/README.md.
 
