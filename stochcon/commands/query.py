@@ -28,7 +28,7 @@ from stochcon.commands.options import (
     parse_object,
     read_image,
 )
-from stochcon.output import print_json, print_table
+from stochcon.output import print_json, print_table, say
 from stochcon.results import Encoding
 from stochcon.sources import Failure, FolderSource, Source, SourceImage
 from stochcon.sources import read_image as read_source_image
@@ -86,8 +86,10 @@ def search(
         answer = backend.search(query)
     if as_json:
         print_json(answer)
-    else:
+    elif answer.hits:
         print_table(("distance", "id", "label"), _rows(answer.hits))
+    else:
+        say(f"nothing in the collection {collection!r} answers this")
 
 
 def classify(
@@ -109,6 +111,8 @@ def classify(
         answer = backend.classify(query)
     if as_json:
         print_json(answer)
+    elif not answer.labels:
+        say(f"no item of the collection {collection!r} that answers this has a label: index with --labels")
     else:
         print_table(("score", "label"), [(f"{entry.score:.4f}", entry.label) for entry in answer.labels])
 

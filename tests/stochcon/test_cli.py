@@ -265,3 +265,16 @@ def test_no_failure_ends_in_a_traceback(stochcon, here):
     code, _, err = stochcon("index", str(here))
     assert (code, len(err)) == (1, 1)
     assert cli.run(["models", "list", "--models", "nowhere"]) == 0
+
+
+def test_an_answer_with_nothing_in_it_says_so(stochcon, here):
+    (here / "plain.png").write_bytes(png())
+    assert stochcon("index", "plain.png")[0] == 0
+    assert stochcon("classify", "plain.png") == (
+        0,
+        [],
+        ["no item of the collection 'default' that answers this has a label: index with --labels"],
+    )
+    assert stochcon("collections", "create", "empty")[0] == 0
+    code, out, err = stochcon("search", "plain.png", "--collection", "empty")
+    assert (code, out, err) == (0, [], ["nothing in the collection 'empty' answers this"])
