@@ -10,7 +10,6 @@ Metadata is kept as canonical JSON, so equality is equality of JSON text. That i
 reading of a decimal may be one unit in the last place off; order between numbers uses that reading.
 """
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import orjson
 
 from contracts.errors import InvalidQuery
+from contracts.quoting import quote
 from index.items import MAX_INT, MIN_INT, is_metadata_key, is_metadata_value
 
 MAX_DEPTH = 8
@@ -58,17 +58,17 @@ class _Compiler:
 
     def compile(self, where: object, depth: int) -> str:
         if not isinstance(where, Mapping):
-            raise InvalidQuery(f'the filter {_show(where)} is not an object: write it as {{"label": "cat"}}')
+            raise InvalidQuery(f'the filter {quote(where)} is not an object: write it as {{"label": "cat"}}')
         if depth > MAX_DEPTH:
             raise InvalidQuery(f"the filter is nested deeper than {MAX_DEPTH} levels: flatten it")
         return _join("AND", [self._entry(key, value, depth) for key, value in where.items()], _ALWAYS)
 
     def _entry(self, key: object, value: object, depth: int) -> str:
         if not isinstance(key, str):
-            raise InvalidQuery(f"the filter has the key {_show(key)}: keys are strings")
+            raise InvalidQuery(f"the filter has the key {quote(key)}: keys are strings")
         if key in ("and", "or"):
             if not isinstance(value, list):
-                raise InvalidQuery(f"the filter's {key!r} has {_show(value)}: give it a list of filters")
+                raise InvalidQuery(f"the filter's {key!r} has {quote(value)}: give it a list of filters")
             parts = [self.compile(part, depth + 1) for part in value]
             return _join(key.upper(), parts, _ALWAYS if key == "and" else _NEVER)
         if key == "not":
@@ -85,7 +85,7 @@ class _Compiler:
             raise InvalidQuery(f"the filter has more than {MAX_CONDITIONS} conditions: use 'in', or split it")
         if operator not in _OPERATORS:
             raise InvalidQuery(
-                f"the filter on {_show(field)} has the unknown operator {_show(operator)}: "
+                f"the filter on {quote(field)} has the unknown operator {quote(operator)}: "
                 f"use one of {', '.join(_OPERATORS)}"
             )
         _check_operand(field, operator, operand)
@@ -96,7 +96,7 @@ class _Compiler:
             sql = self._on_metadata("$." + field.removeprefix("metadata."), operator, operand)
         else:
             raise InvalidQuery(
-                f"the filter has the unknown field {_show(field)}: use 'label' or 'metadata.<key>', "
+                f"the filter has the unknown field {quote(field)}: use 'label' or 'metadata.<key>', "
                 "or combine filters with 'and', 'or' and 'not'"
             )
         if len(self.params) > MAX_OPERANDS:
@@ -152,7 +152,7 @@ def _check_operand(field: str, operator: str, operand: object) -> None:
         )
     if not valid:
         raise InvalidQuery(
-            f"the filter on {_show(field)} compares {operator!r} with {_show(operand)}: give it {wanted}"
+            f"the filter on {quote(field)} compares {operator!r} with {quote(operand)}: give it {wanted}"
         )
 
 
@@ -188,7 +188,3 @@ def _join(operator: str, parts: list[str], empty: str) -> str:
 
 def _dump(value: object) -> str:
     return orjson.dumps(value).decode()
-
-
-def _show(value: object) -> str:
-    return reprlib.repr(value)  # Cut short, in depth too.

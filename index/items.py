@@ -5,7 +5,6 @@ Past this module every item is a `Row`, ready for SQL.
 
 import math
 import re
-import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from types import NoneType
@@ -15,6 +14,7 @@ import orjson
 
 from contracts.codes import check_length
 from contracts.errors import InvalidItem, InvalidQuery
+from contracts.quoting import quote
 from index.protocol import Item
 
 MAX_ID_BYTES = 255
@@ -122,7 +122,7 @@ def _encode_metadata(item: Item) -> str:
             )
         if not is_metadata_value(value):
             raise InvalidItem(
-                f"item {item.id!r}: the metadata value of {key!r} is {reprlib.repr(value)} "
+                f"item {item.id!r}: the metadata value of {key!r} is {quote(value)} "
                 f"({type(value).__name__}): give a string, a finite number (integers of 64 bits), "
                 "a boolean, null or a list of strings"
             )

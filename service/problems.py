@@ -1,6 +1,5 @@
 """The one place that knows how errors look over HTTP: problem+json, RFC 9457."""
 
-import json
 from collections.abc import Iterable
 from math import ceil
 from typing import Any
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from contracts import errors
 from contracts.errors import StochConError
+from contracts.quoting import quote
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -85,15 +85,10 @@ def describe_fault(fault: dict[str, Any]) -> str:
         bound = "most" if fault["type"] == "too_long" else "fewest"
         return f"{where} has {fault['ctx']['actual_length']} entries and the {bound} allowed are {limit}"
     if fault["type"] in ("dict_type", "model_type"):
-        return f"{where} is {_shorten(fault['input'])}: it should be a JSON object"
+        return f"{where} is {quote(fault['input'])}: it should be a JSON object"
     message = str(fault["msg"]).removeprefix("Input ")
     message = f"it {message}" if message.startswith("should ") else f"{message[:1].lower()}{message[1:]}"
-    return f"{where} is {_shorten(fault['input'])}: {message}"
-
-
-def _shorten(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=repr)  # As the caller wrote it: null, not None.
-    return text if len(text) <= 80 else text[:77] + "..."
+    return f"{where} is {quote(fault['input'])}: {message}"
 
 
 def _document(slug: str, title: str, status: int, detail: str) -> dict[str, Any]:
