@@ -14,12 +14,11 @@ from index.filters import Condition
 from index.items import to_metadata
 from index.masks import Mask
 from index.posterior import Posterior
-from index.protocol import Hit, SearchResult
+from index.protocol import MAX_K, Hit, SearchResult
 from index.search import Searcher
 from index.segments import Slots, Snapshot
 from index.transactions import Payload
 
-MAX_K = 1000
 _RESCORE_DEPTH = 1000
 """Nearest codes that a re-ranked answer starts from, at least."""
 

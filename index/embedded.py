@@ -100,9 +100,14 @@ class EmbeddedStore:
         return [collection.info() for collection in self._each()]
 
     def collection(self, name: str) -> CollectionInfo:
-        """One collection. Raises NotFound."""
+        """One collection, its sizes measured now. Raises NotFound."""
         with self._using(name) as collection:
             return collection.info()
+
+    def model(self, name: str) -> ModelRef:
+        """The model that a collection is bound to. Raises NotFound."""
+        with self._using(name) as collection:
+            return collection.model
 
     def create_collection(self, name: str, model: ModelRef) -> CollectionInfo:
         """Make an empty collection, or return the one there is. Raises ModelMismatch, InvalidQuery."""

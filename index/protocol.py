@@ -13,6 +13,8 @@ from contracts.codes import Codes
 Metadata = Mapping[str, str | int | float | bool | list[str] | None]
 
 DEFAULT_COLLECTION = "default"
+MAX_K = 1000
+"""Most hits of one search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,11 @@ class Store(Protocol):
         ...
 
     def collection(self, name: str) -> CollectionInfo:
-        """One collection. Raises NotFound."""
+        """One collection, its sizes measured now. Raises NotFound."""
+        ...
+
+    def model(self, name: str) -> ModelRef:
+        """The model that a collection is bound to; cheap enough for every call. Raises NotFound."""
         ...
 
     def create_collection(self, name: str, model: ModelRef) -> CollectionInfo:

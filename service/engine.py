@@ -7,7 +7,7 @@ items alone costs no model; `start` loads it at once.
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Self
@@ -33,6 +33,7 @@ from service.queries import (
     check_item,
     check_queries,
     to_code,
+    without_made_id,
 )
 from service.settings import Settings
 
@@ -172,18 +173,18 @@ class Engine:
 
     def model_of(self, collection: str) -> ModelRef:
         """The model that a collection is bound to; the active one for a default not made yet."""
-        return self.collection(collection).model
+        return self._find(collection) or self.active.ref()
 
     def _search(
         self, queries: Sequence[Query], options: SearchOptions, labelled_only: bool
     ) -> list[SearchResult]:
         check_queries(queries, options)
-        info = self._find(options.collection)
-        model = info.model if info else self.active.ref()
+        bound = self._find(options.collection)
+        model = bound or self.active.ref()
         encodings = self._encode_for(
             [query.image for query in queries if query.image is not None], model, options.collection
         )
-        if info is None:
+        if bound is None:
             self._codes(queries, encodings, model, options.collection, exists=False)
             return [SearchResult(hits=[], truncated=False, exact=True) for _ in queries]
         if options.rescore:
@@ -246,8 +247,7 @@ class Engine:
             return []
         for position, item in enumerate(items):
             check_item(item, position)
-        info = self._find(collection, is_written=True)
-        bound = info.model if info else self.active.ref()
+        bound = self._find(collection, is_written=True) or self.active.ref()
         images = [item.image for item in items if item.image is not None]
         encodings = iter(self._encode_for(images, bound, collection))
         if len(images) < len(items):
@@ -268,7 +268,7 @@ class Engine:
         try:
             self.store.upsert(collection, ready, replace(bound, provider=provider))
         except InvalidItem as exc:
-            raise _without_made_id(exc, made_ids) from exc
+            raise without_made_id(exc, made_ids) from exc
         return [item.id for item in ready]
 
     def get(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> Item:
@@ -297,7 +297,9 @@ class Engine:
 
     def collection(self, name: str = DEFAULT_COLLECTION) -> CollectionInfo:
         """One collection. Raises NotFound, but for the default, which is empty while it does not exist."""
-        return self._find(name) or CollectionInfo(name, self.active.ref(), 0, 0, 0, 0)
+        if self._find(name) is None:
+            return CollectionInfo(name, self.active.ref(), 0, 0, 0, 0)
+        return self.store.collection(name)
 
     def create_collection(self, name: str) -> CollectionInfo:
         """Make an empty collection for the active model, or return the one there is.
@@ -311,14 +313,15 @@ class Engine:
         check_collection_name(name)
         self.store.delete_collection(name)
 
-    def _find(self, name: str, is_written: bool = False) -> CollectionInfo | None:
-        """The collection; None for one that is to be written to, or the default, while it does not exist.
+    def _find(self, name: str, is_written: bool = False) -> ModelRef | None:
+        """The model that the collection is bound to.
 
-        Raises NotFound for any other, InvalidQuery for a name that none can have.
+        None, while it does not exist, for the default and for one that is to be written to. Raises
+        NotFound for any other, InvalidQuery for a name that none can have.
         """
         check_collection_name(name)
         try:
-            return self.store.collection(name)
+            return self.store.model(name)
         except NotFound:
             if is_written or name == DEFAULT_COLLECTION:
                 return None
@@ -377,15 +380,6 @@ class Engine:
                 f"of {made_by}: encode the images again, use another collection, or say by `model` that "
                 f"{bound.id} made the codes"
             )
-
-
-def _without_made_id(error: InvalidItem, made_ids: Mapping[str, int]) -> InvalidItem:
-    """The same error, naming the item by its position where its id was made here: no caller knows it."""
-    for item_id, position in made_ids.items():
-        name = f"item {item_id!r}"
-        if str(error).startswith(name):
-            return InvalidItem(f"item {position}{str(error).removeprefix(name)}")
-    return error
 
 
 def _no_item(item_id: str | None, collection: str) -> NotFound:

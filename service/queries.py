@@ -6,11 +6,10 @@ from typing import Any
 
 from contracts.codes import check_length, from_text, num_bytes
 from contracts.errors import InvalidItem, InvalidQuery, StochConError
-from index.protocol import DEFAULT_COLLECTION, Metadata, SearchResult
+from index.protocol import DEFAULT_COLLECTION, MAX_K, Metadata, SearchResult
 from service.encoding.encoding import Encoding
 from service.knn import LabelScore
 
-MAX_K = 1000
 MAX_QUERIES = 256
 MAX_LABEL_BYTES = 1024
 MAX_URI_BYTES = 4096
@@ -111,3 +110,12 @@ def at_position(error: StochConError, position: int) -> StochConError:
     """The same error, saying which of several images it is about."""
     named: StochConError = type(error)(f"image {position}: {error}")
     return named
+
+
+def without_made_id(error: InvalidItem, made_ids: Mapping[str, int]) -> InvalidItem:
+    """The same error, naming the item by its position where its id was made here: no caller knows it."""
+    for item_id, position in made_ids.items():
+        name = f"item {item_id!r}"
+        if str(error).startswith(name):
+            return InvalidItem(f"item {position}{str(error).removeprefix(name)}")
+    return error

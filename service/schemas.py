@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from index.protocol import DEFAULT_COLLECTION
-from service.queries import MAX_K, MAX_QUERIES
+from index.protocol import DEFAULT_COLLECTION, MAX_K
+from service.queries import MAX_QUERIES
 
 
 class Schema(BaseModel):

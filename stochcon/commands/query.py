@@ -28,6 +28,7 @@ from stochcon.commands.options import (
     parse_object,
     read_image,
 )
+from stochcon.indexing import BATCH_IMAGES
 from stochcon.output import print_json, print_table, say
 from stochcon.results import Encoding
 from stochcon.sources import Failure, FolderSource, Source, SourceImage
@@ -35,8 +36,6 @@ from stochcon.sources import read_image as read_source_image
 
 ImageArgument = Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="The image to ask about.")]
 IdOption = Annotated[str | None, typer.Option("--id", help="Ask about an item instead.")]
-
-BATCH_IMAGES = 64
 
 
 def encode(

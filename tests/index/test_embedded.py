@@ -209,6 +209,7 @@ def test_every_call_on_a_missing_collection_says_so(store: EmbeddedStore) -> Non
     query = np.zeros((1, 8), np.uint8)
     for call in (
         lambda: store.collection("missing"),
+        lambda: store.model("missing"),
         lambda: store.delete_collection("missing"),
         lambda: store.delete("missing", ["a"]),
         lambda: store.get("missing", ["a"]),

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from index.embedded import EmbeddedStore
-from index.protocol import CollectionInfo
+from index.protocol import ModelRef
 from service.app import create_app
 from service.engine import Engine
 from service.logs import configure_logs
@@ -287,7 +287,7 @@ def test_when_the_model_thread_dies_the_service_is_not_ready_and_says_so(
 class FaultyStore(EmbeddedStore):
     """A store with a mistake in it."""
 
-    def collection(self, name: str) -> CollectionInfo:
+    def model(self, name: str) -> ModelRef:
         raise ZeroDivisionError("the secret of the store")
 
 

@@ -213,3 +213,22 @@ def test_a_model_without_codes_is_refused_when_named(tmp_path: Path, models: Pat
     with pytest.raises(InvalidModel, match=r"floats.*gaussian"):
         engine.start()
     engine.close()
+
+
+def test_calls_on_items_do_not_measure_the_whole_collection(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its sizes are those of all its files, which grow with the collection.
+    engine.upsert([NewItem(id="a", code=bytes(8), label="x")])
+    measured = []
+    measure = engine.store.collection
+    monkeypatch.setattr(engine.store, "collection", lambda name: measured.append(name) or measure(name))
+    engine.upsert([NewItem(id="b", code=bytes(8))])
+    assert engine.get("b").id == "b"
+    assert len(engine.search(Query(id="b")).hits) == 2
+    assert engine.classify(Query(id="b")).labels[0].label == "x"
+    assert len(engine.list_items()) == 2
+    engine.delete("b")
+    assert measured == []
+    assert engine.collection().num_items == 1
+    assert measured == ["default"]
