@@ -21,8 +21,10 @@ MAY_IMPORT = {
     "trainer": {"contracts", "trainer"},
     "stochcon": set(PACKAGES),
 }
-TRAINING_ONLY = {"torch", "torchvision", "onnx", "onnxscript", "kornia", "tensorboard"}
-HEAVY = ("torch", "onnx", "onnxruntime", "faiss", "fastapi", "httpx2", "pyarrow", "PIL", "uvicorn", "service")
+TRAINING_ONLY = set("torch torchvision onnx onnxscript kornia tensorboard sklearn matplotlib".split())
+HEAVY = tuple(
+    "torch onnx onnxruntime faiss fastapi httpx2 pyarrow PIL uvicorn sklearn matplotlib service".split()
+)
 
 
 def name_of(path: Path) -> str:
