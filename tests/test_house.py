@@ -21,10 +21,10 @@ MAY_IMPORT = {
     "trainer": {"contracts", "trainer"},
     "stochcon": set(PACKAGES),
 }
-TRAINING_ONLY = set("torch torchvision onnx onnxscript kornia tensorboard sklearn matplotlib".split())
-HEAVY = tuple(
-    "torch onnx onnxruntime faiss fastapi httpx2 pyarrow PIL uvicorn sklearn matplotlib service".split()
-)
+MEASURING = {"sklearn", "matplotlib"}
+TRAINING_ONLY = {"torch", "torchvision", "onnx", "onnxscript", "kornia", "tensorboard"} | MEASURING
+SERVING = {"onnxruntime", "faiss", "fastapi", "httpx2", "pyarrow", "PIL", "uvicorn", "service"}
+HEAVY = tuple(sorted(TRAINING_ONLY | SERVING))
 
 
 def name_of(path: Path) -> str:
