@@ -1,4 +1,5 @@
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,23 @@ from contracts.pixels import load_pixels
 from tests.tiny_images import make_png, write_parquet
 from trainer import dataset as dataset_module
 from trainer.dataset import Dataset, epoch_order
-from trainer.sources import open_source
+from trainer.sources import ParquetSource, open_source
 
 SQUARE = Preprocessing(height=16, width=16, resize="squash")
+
+
+class CountingSource(ParquetSource):
+    """Counts the reads of each image, and takes its time over them."""
+
+    def __init__(self, path: Path, delay_s: float = 0.0) -> None:
+        super().__init__(path)
+        self.reads = [0] * len(self)
+        self._delay_s = delay_s
+
+    def read(self, number: int) -> bytes:
+        self.reads[number] += 1
+        time.sleep(self._delay_s)
+        return super().read(number)
 
 
 @pytest.fixture(params=["cached", "streamed"])
@@ -44,6 +59,42 @@ def test_broken_images_are_skipped_counted_and_named(tmp_path: Path) -> None:
             assert batch.images.shape == (2, 16, 16, 3)
         assert sorted(dataset.broken) == [1, 2, 3]
         assert all(f"x.parquet, row {i}: " in dataset.broken[i] for i in (1, 2, 3))
+
+
+@pytest.mark.usefixtures("caching")
+def test_a_batch_may_be_changed_in_place(coloured: Path) -> None:
+    with Dataset(open_source([coloured]), SQUARE) as dataset:
+        (first,) = dataset.batches([np.arange(5)])
+        kept = first.images.clone()
+        first.images.zero_()
+        (again,) = dataset.batches([np.arange(5)])
+    np.testing.assert_array_equal(again.images, kept)
+
+
+def test_a_small_set_is_read_once(coloured: Path) -> None:
+    source = CountingSource(coloured)
+    with Dataset(source, SQUARE) as dataset:
+        for _ in range(3):
+            assert len(list(dataset.batches([np.arange(48)[::-1], np.arange(3)]))) == 2
+        assert source.reads[3:] == [1] * 45
+        # The second batch was asked for while the first was being decoded.
+        assert max(source.reads[:3]) <= 2
+
+
+def test_the_time_spent_waiting_for_batches_is_told(coloured: Path) -> None:
+    source = CountingSource(coloured, delay_s=0.02)
+    waited_s = 0.0
+    with Dataset(source, SQUARE) as dataset:
+        assert dataset.wait_s == 0
+        batches = dataset.batches([np.arange(2), np.arange(2, 7)])
+        for _ in range(2):
+            asked_s = time.perf_counter()
+            next(batches)
+            waited_s += time.perf_counter() - asked_s
+            told_s = dataset.wait_s
+            time.sleep(0.1)  # what a training step takes is no waiting
+            assert dataset.wait_s == told_s
+    assert 0.04 <= dataset.wait_s <= waited_s < 0.15 + dataset.wait_s
 
 
 def test_a_batch_of_broken_images_is_empty(tmp_path: Path) -> None:
