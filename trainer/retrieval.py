@@ -1,110 +1,226 @@
-"""k-NN classification and mean average precision, for codes by Hamming and for floats by cosine.
+"""How well neighbours agree in label: k-NN classification, mean average precision, recall and precision.
 
-Every query is compared with the whole gallery. Average precision is over the full ranking. Hamming
-distances tie often; the AP given is then the mean over all orders of the tied items (McSherry and
-Najork 2008), which needs no sorting: only how many items, and how many relevant ones, lie at each
-distance.
+Every query is compared with the whole gallery, exactly. Hamming distances tie often, and so do vectors that
+a quantiser made equal. Nothing here depends on the order in which tied items happen to lie: average
+precision, recall and precision are their means over all orders of the ties (McSherry and Najork 2008), and
+in a k-NN vote the items tied at the k-th distance share the votes that are left.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from contracts.codes import Codes, unpack
+from contracts.codes import Codes, active_bits, unpack
 
-_CHUNK = 256
-"""Queries compared with the gallery at a time."""
+CUTOFFS = (1, 10, 100)
+"""Numbers of neighbours at which recall and precision are given, where the gallery has as many."""
+
+_BLOCK_BYTES = 2**28
+"""Distances held at a time: some queries by the whole gallery, 4 bytes each."""
+
+_MAX_QUERIES = 1024
+"""Queries in a block, however small the gallery."""
+
+_GALLERY_ROWS = 4096
+"""Codes unpacked to floats at a time: 32 MiB of them at 2048 bits."""
+
+_Distances = npt.NDArray[Any]
+"""int32 or float32 [n], or [q, n]: smaller is nearer."""
+
+Metric = Literal["cosine", "euclidean"]
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """How well neighbours agree in label."""
+    """Means over the queries. An item is relevant to a query if it has its label."""
 
     knn_top1: float
-    """Share of queries whose label is the majority of their k nearest."""
+    """Share of queries whose label gets the most votes of their k nearest."""
     mean_ap: float
-    """Mean average precision over the whole gallery."""
+    """Mean average precision over the whole gallery; 0 for a query to which nothing is relevant."""
+    recall: dict[int, float]
+    """Recall@k of metric learning (Jegou et al. 2011): share of queries with a relevant item among the k
+    nearest, for each k of `CUTOFFS`."""
+    precision: dict[int, float]
+    """Precision@k: share of relevant items among the k nearest."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Flat: `knn_top1`, `map`, `recall_at_1`, ..., `precision_at_100`."""
+        values = {"knn_top1": self.knn_top1, "map": self.mean_ap}
+        values |= {f"recall_at_{k}": value for k, value in self.recall.items()}
+        # At 1, recall and precision are the same.
+        return values | {f"precision_at_{k}": value for k, value in self.precision.items() if k > 1}
+
+
+class Ranking:
+    """A gallery of n items ranked by their distances from one query."""
+
+    def __init__(self, distances: _Distances, relevant: npt.NDArray[np.bool_]) -> None:
+        self._distances = distances
+        self._ordered = np.sort(distances)
+        self._relevant = distances[relevant]
+
+    def average_precision(self) -> float:
+        """Mean over the relevant items, and over the orders of ties, of the precision at their rank.
+
+        Of n items tied at a distance r are relevant; c items are nearer, R of them relevant. If the j-th of
+        the tied ones is relevant, R + 1 + (j-1)(r-1)/(n-1) relevant items are expected among the first c + j.
+        With a = R + 1 and b = (r-1)/(n-1), the mean over j of (a + b (j-1)) / (c + j) is
+        (b n + (a - b (c+1)) (H(c+n) - H(c))) / n, with harmonic numbers H.
+        """
+        at, r = np.unique(self._relevant, return_counts=True)
+        if not len(at):
+            return 0.0
+        c = self._ordered.searchsorted(at, "left")
+        n = self._ordered.searchsorted(at, "right") - c
+        a = np.cumsum(r) - r + 1
+        b = (r - 1) / np.maximum(n - 1, 1)
+        harmonic = _harmonic_numbers(len(self._ordered))
+        precision = (b * n + (a - b * (c + 1)) * (harmonic[c + n] - harmonic[c])) / n
+        return float((r * precision).sum() / r.sum())
+
+    def precision(self, k: int) -> float:
+        """Share of relevant items among the k nearest, the mean over the orders of ties."""
+        cut = self._cut(k)
+        nearer, tied = self._relevant_at(cut.distance)
+        return (nearer + cut.share * tied) / k
+
+    def recall(self, k: int) -> float:
+        """Whether one of the k nearest is relevant: the share of the orders of ties in which one is."""
+        cut = self._cut(k)
+        nearer, tied = self._relevant_at(cut.distance)
+        if nearer:
+            return 1.0
+        return 1 - math.comb(cut.num_tied - tied, cut.num_taken) / math.comb(cut.num_tied, cut.num_taken)
+
+    def vote(self, labels: npt.NDArray[np.int64], k: int) -> int:
+        """The label, of int64 [n], with the most votes of the k nearest.
+
+        Items tied at the k-th distance have an equal share of the votes left for them. Of labels with
+        equally many votes, the one whose neighbours are nearer on average wins; then the smallest.
+        """
+        cut = self._cut(k)
+        nearest = np.flatnonzero(self._distances <= cut.distance)
+        distances, labels = self._distances[nearest].astype(np.float64), labels[nearest]
+        weights = np.where(distances < cut.distance, 1.0, cut.share)
+        votes = np.bincount(labels, weights)
+        remoteness = np.bincount(labels, weights * distances)
+        most = votes >= votes.max() - 1e-9  # Shares add up to whole votes only nearly.
+        return int(np.where(most, remoteness, np.inf).argmin())
+
+    def _cut(self, k: int) -> "_Cut":
+        distance = self._ordered[k - 1]
+        num_nearer = int(self._ordered.searchsorted(distance, "left"))
+        num_tied = int(self._ordered.searchsorted(distance, "right")) - num_nearer
+        return _Cut(distance, num_tied, k - num_nearer)
+
+    def _relevant_at(self, distance: float) -> tuple[int, int]:
+        """How many relevant items are nearer than `distance`, and how many are exactly there."""
+        return int((self._relevant < distance).sum()), int((self._relevant == distance).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Where a ranking is cut after its first k items."""
+
+    distance: float
+    num_tied: int
+    """Items at that distance."""
+    num_taken: int
+    """Of these, how many are among the first k."""
+
+    @property
+    def share(self) -> float:
+        return self.num_taken / self.num_tied
 
 
 def evaluate_codes(
     queries: Codes, query_labels: Tensor, gallery: Codes, gallery_labels: Tensor, k: int = 20
 ) -> Retrieval:
-    """Hamming neighbours of packed codes, uint8 [n, num_bytes]; labels are int64 [n]."""
-    num_bits = queries.shape[1] * 8
-    gallery_signs = _signs(gallery)
-    votes, precisions = [], []
-    for start in range(0, len(queries), _CHUNK):
-        labels = query_labels[start : start + _CHUNK]
-        # A dot product of signs is bits - 2 * distance, and float32 holds it exactly.
-        distances = (num_bits - _signs(queries[start : start + _CHUNK]) @ gallery_signs.T) / 2
-        votes.append(_vote(distances, gallery_labels, k) == labels)
-        precisions.append(
-            tied_average_precision(distances.long(), labels[:, None] == gallery_labels, num_bits)
-        )
-    return Retrieval(_mean(votes), _mean(precisions))
+    """Hamming neighbours of packed codes, uint8 [n, num_bytes]; labels are int64 [n].
+
+    Raises ValueError if the gallery has fewer than k items.
+    """
+
+    buffer = torch.empty(min(_GALLERY_ROWS, len(gallery)), gallery.shape[1] * 8)
+
+    def distances(start: int, stop: int) -> _Distances:
+        bits = torch.from_numpy(unpack(queries[start:stop])).float()
+        ones = torch.from_numpy(active_bits(queries[start:stop]))[:, None]
+        found = torch.empty((len(bits), len(gallery)), dtype=torch.int32)
+        for row in range(0, len(gallery), _GALLERY_ROWS):
+            block = torch.from_numpy(unpack(gallery[row : row + _GALLERY_ROWS]))
+            floats = buffer[: len(block)].copy_(block)
+            # What only the query has counts 1, what both have 1 - 1, what only the gallery has 1. Sums of
+            # so few ones are exact in float32.
+            found[:, row : row + len(block)] = ((1 - 2 * bits) @ floats.T).add_(ones)
+        return found.numpy()
+
+    return _evaluate(distances, query_labels, gallery_labels, k)
 
 
 def evaluate_floats(
-    queries: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, k: int = 20
+    queries: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor,
+    gallery_labels: Tensor,
+    k: int = 20,
+    metric: Metric = "cosine",
 ) -> Retrieval:
-    """Cosine neighbours of float vectors [n, width]; labels are int64 [n]."""
-    gallery = F.normalize(gallery.float(), dim=1)
-    votes, precisions = [], []
-    for start in range(0, len(queries), _CHUNK):
-        labels = query_labels[start : start + _CHUNK]
-        distances = 1 - F.normalize(queries[start : start + _CHUNK].float(), dim=1) @ gallery.T
-        votes.append(_vote(distances, gallery_labels, k) == labels)
-        precisions.append(average_precision(distances, labels[:, None] == gallery_labels))
-    return Retrieval(_mean(votes), _mean(precisions))
+    """Neighbours of float32 vectors [n, width]; labels are int64 [n].
 
-
-def average_precision(distances: Tensor, relevant: Tensor) -> Tensor:
-    """AP of each row of float distances [q, n], float64 [q]; `relevant` is bool [q, n]."""
-    order = torch.from_numpy(np.argsort(distances.numpy(), axis=1))
-    ranked = relevant.gather(1, order).double()
-    precision = ranked.cumsum(1) / torch.arange(1, ranked.shape[1] + 1)
-    return (precision * ranked).sum(1) / ranked.sum(1).clamp(min=1)
-
-
-def tied_average_precision(distances: Tensor, relevant: Tensor, num_bits: int) -> Tensor:
-    """AP of each row of int64 distances [q, n], averaged over the orders of ties; float64 [q].
-
-    Of n_d items at distance d, r_d are relevant; c and R count those nearer. The j-th of the tied items
-    is relevant with probability r_d / n_d, and then R + (j-1)(r_d-1)/(n_d-1) + 1 relevant ones are
-    expected among the first c + j. The sum over j of (a + b (j-1)) / (c + j) is
-    b n + (a - b (c+1)) (H(c+n) - H(c)) with harmonic numbers H.
+    Raises ValueError if the gallery has fewer than k items.
     """
-    rows, columns = distances.shape
-    bins = num_bits + 1
-    place = distances + torch.arange(rows)[:, None] * bins
-    n = torch.bincount(place.flatten(), minlength=rows * bins).view(rows, bins).double()
-    r = torch.bincount(place[relevant], minlength=rows * bins).view(rows, bins).double()
-    c, nearer_relevant = n.cumsum(1) - n, r.cumsum(1) - r
-    harmonic = torch.cat(
-        [torch.zeros(1).double(), torch.arange(1, columns + 1).double().reciprocal().cumsum(0)]
+    squares = gallery.square().sum(1)
+    lengths = squares.sqrt().clamp(min=1e-12)
+
+    def distances(start: int, stop: int) -> _Distances:
+        asked = queries[start:stop]
+        if metric == "cosine":
+            return (1 - F.normalize(asked, dim=1) @ gallery.T / lengths).numpy()
+        # Squared, and without the query's own length: neither changes the ranking.
+        return (squares - 2 * (asked @ gallery.T)).numpy()
+
+    return _evaluate(distances, query_labels, gallery_labels, k)
+
+
+def _evaluate(
+    distances: Callable[[int, int], _Distances], query_labels: Tensor, gallery_labels: Tensor, k: int
+) -> Retrieval:
+    """Judge the rankings of all queries; `distances(start, stop)` gives [stop - start, n]."""
+    asked, labels = query_labels.numpy(), gallery_labels.numpy()
+    if k > len(labels):
+        raise ValueError(f"k is {k} and the gallery has {len(labels)} images: give --k of at most that")
+    cutoffs = [cutoff for cutoff in CUTOFFS if cutoff <= len(labels)]
+    rows: list[list[float]] = []
+    step = min(max(_BLOCK_BYTES // (4 * len(labels)), 1), _MAX_QUERIES)
+    for start in range(0, len(asked), step):
+        block = distances(start, min(start + step, len(asked)))
+        for row, label in zip(block, asked[start : start + step], strict=True):
+            ranking = Ranking(row, labels == label)
+            hit = ranking.vote(labels, k) == label
+            recall = [ranking.recall(cutoff) for cutoff in cutoffs]
+            precision = [ranking.precision(cutoff) for cutoff in cutoffs]
+            rows.append([hit, ranking.average_precision(), *recall, *precision])
+    top1, mean_ap, *rest = np.mean(rows, axis=0).tolist()
+    recall, precision = rest[: len(cutoffs)], rest[len(cutoffs) :]
+    return Retrieval(
+        top1,
+        mean_ap,
+        dict(zip(cutoffs, recall, strict=True)),
+        dict(zip(cutoffs, precision, strict=True)),
     )
-    a = nearer_relevant + 1
-    b = torch.where(n > 1, (r - 1) / (n - 1).clamp(min=1), torch.zeros_like(n))
-    total = b * n + (a - b * (c + 1)) * (harmonic[(c + n).long()] - harmonic[c.long()])
-    return (r / n.clamp(min=1) * total).sum(1) / r.sum(1).clamp(min=1)
 
 
-def _vote(distances: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Majority label of the k nearest, int64 [q]; of equal counts, the one whose neighbours are nearer."""
-    nearest = labels[distances.topk(k, largest=False, sorted=True).indices]
-    # The nudges of all k neighbours together stay below one vote.
-    weights = 1 + torch.arange(k, 0, -1).double() / (k * (k + 1))
-    votes = torch.zeros(len(nearest), int(labels.max()) + 1, dtype=weights.dtype)
-    return votes.scatter_add_(1, nearest, weights.expand_as(nearest)).argmax(1)
-
-
-def _signs(codes: Codes) -> Tensor:
-    """+1 and -1 for packed codes [n, num_bytes]: float32 [n, num_bits]."""
-    return torch.from_numpy(unpack(codes)).float().mul_(2).sub_(1)
-
-
-def _mean(parts: list[Tensor]) -> float:
-    return float(torch.cat(parts).double().mean())
+@lru_cache(maxsize=1)
+def _harmonic_numbers(count: int) -> npt.NDArray[np.float64]:
+    """H(0), ..., H(count)."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count + 1))])
