@@ -4,6 +4,9 @@ Every choice comes from the sample's key (`trainer.randomness`), so a view does 
 batch around it. Crops and blurs are separable linear maps, one small matrix per image and axis, which
 gives an antialiased resize for any crop in two matrix products. Colour follows torchvision's formulas.
 Only the order of the four colour operations is drawn once for the whole view, not for each image.
+
+On a CPU the batch goes through all operations a few images at a time, since they do little work a byte
+and a whole batch would travel to memory and back for each of them.
 """
 
 import itertools
@@ -19,43 +22,71 @@ _LUMA = (0.299, 0.587, 0.114)
 _RATIOS = (3 / 4, 4 / 3)
 _ORDERS = tuple(itertools.permutations(range(4)))
 _NUM_UNIFORM = 16
+_CHUNK_PIXELS = 2**16
+"""Pixels that a CPU thread takes through all operations at once, so that its cache holds them."""
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """Bytes [N, S, S, 3] as float32 [N, 3, S, S] in [0, 1], stored by row, then channel, then column.
+
+    In this order both axes of a crop are matrix products without a copy; `make_view` takes any order.
+    """
+    return images.transpose(2, 3).contiguous().float().div_(255).transpose(1, 2)
 
 
 def make_view(images: Tensor, aspects: Tensor, key: Tensor, order_key: Tensor, view: View) -> Tensor:
-    """One view, float32 [N, 3, size, size] in [0, 1].
+    """One view, float32 [N, 3, size, size] in [0, 1], stored channels last.
 
     `images` is float [N, 3, S, S] in [0, 1], each squashed to a square; `aspects` is [N], the width by
-    the height before that; `key` is int64 [N] and `order_key` int64 [1], shared by the batch.
+    the height before that; `key` is int64 [N] and `order_key` int64 [1], shared by the batch. On a GPU
+    `order_key` is best left on the CPU, since its value is needed there.
     """
-    u = uniform(key, _NUM_UNIFORM).unbind(dim=1)
-    crop = crop_boxes(view.scale, aspects, u[0], u[1], u[2], u[3])
-    mirrored = u[4] < view.flip
-    side = images.shape[-1]
-    rows = resample_matrix(crop[1] * side, crop[3] * side, side, view.size)
-    columns = resample_matrix(crop[0] * side, crop[2] * side, side, view.size)
-    columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
-    out = _separable(images, rows, columns).clamp_(0, 1)
-
+    u = uniform(key, _NUM_UNIFORM)
+    crop = torch.stack(crop_boxes(view.scale, aspects, *u[:, :4].unbind(dim=1)), dim=1)
     order = _ORDERS[int(uniform(order_key, 1).item() * len(_ORDERS))]
-    jittered = (u[5] < view.jitter).to(out.dtype)
+    count = len(images)
+    out = images.new_empty((count, 3, view.size, view.size)).to(memory_format=torch.channels_last)
+    part = count if images.is_cuda else max(1, _CHUNK_PIXELS * torch.get_num_threads() // view.size**2)
+    for start in range(0, count, part):
+        chunk = slice(start, start + part)
+        cropped = _crop(images[chunk], crop[chunk], u[chunk, 4] < view.flip, view.size)
+        out[chunk] = _recolour(cropped, u[chunk], order, view)
+    return out
+
+
+def _crop(images: Tensor, crop: Tensor, mirrored: Tensor, size: int) -> Tensor:
+    """The box `crop` [N, 4] of each image (left, top, width, height as shares), scaled to `size` pixels."""
+    side = images.shape[-1]
+    left, top, width, height = (crop * side).unbind(dim=1)
+    # A mirrored image is one whose columns are read backwards.
+    left = torch.where(mirrored, left + width, left)
+    columns = resample_matrix(left, torch.where(mirrored, -width, width), side, size)
+    return _separable(images, resample_matrix(top, height, side, size), columns)
+
+
+def _recolour(images: Tensor, u: Tensor, order: tuple[int, ...], view: View) -> Tensor:
+    """Colour jitter in the order given, then loss of colour, blur and solarisation, each by chance."""
+    jittered = (u[:, 5] < view.jitter).to(images.dtype)
+    out = images
     for operation in order:
         if operation == 0 and view.brightness:
-            out = adjust_brightness(out, _factor(u[6], view.brightness, jittered))
+            out = adjust_brightness(out, _factor(u[:, 6], view.brightness, jittered))
         elif operation == 1 and view.contrast:
-            out = adjust_contrast(out, _factor(u[7], view.contrast, jittered))
+            out = adjust_contrast(out, _factor(u[:, 7], view.contrast, jittered))
         elif operation == 2 and view.saturation:
-            out = adjust_saturation(out, _factor(u[8], view.saturation, jittered))
+            out = adjust_saturation(out, _factor(u[:, 8], view.saturation, jittered))
         elif operation == 3 and view.hue:
-            out = adjust_hue(out, (2 * u[9] - 1) * view.hue * jittered)
+            out = adjust_hue(out, (2 * u[:, 9] - 1) * view.hue * jittered)
     if view.grey:
-        out = torch.where((u[10] < view.grey)[:, None, None, None], grey(out), out)
+        coloured = (u[:, 10] >= view.grey).to(out.dtype)
+        out = adjust_saturation(out, coloured[:, None, None, None])
     if view.blur:
         low, high = view.blur_sigma
-        sigma = torch.where(u[11] < view.blur, low + (high - low) * u[12], torch.zeros_like(u[12]))
+        sigma = torch.where(u[:, 11] < view.blur, low + (high - low) * u[:, 12], torch.zeros_like(u[:, 12]))
         blur = blur_matrix(sigma, view.size)
         out = _separable(out, blur, blur)
     if view.solarize:
-        inverted = (u[13] < view.solarize)[:, None, None, None] & (out >= 0.5)
+        inverted = (u[:, 13] < view.solarize)[:, None, None, None] & (out >= 0.5)
         out = torch.where(inverted, 1 - out, out)
     return out
 
@@ -79,11 +110,11 @@ def crop_boxes(
 def resample_matrix(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
     """Weights [N, size, side] that scale the span [start, start + length) of an axis to `size` pixels.
 
-    `start` and `length` are in pixels, [N]. The filter is the antialiased triangle of Pillow's
-    `Image.resize(..., BILINEAR, box=...)`.
+    `start` and `length` are in pixels, [N]; a span of negative length is read backwards. The filter is the
+    antialiased triangle of Pillow's `Image.resize(..., BILINEAR, box=...)`.
     """
     step = (length / size)[:, None, None]
-    support = step.clamp(min=1)
+    support = step.abs().clamp_(min=1)
     centres = start[:, None, None] + (torch.arange(size, device=start.device)[:, None] + 0.5) * step
     pixels = torch.arange(side, device=start.device) + 0.5
     weights = (1 - (pixels - centres).abs_() / support).clamp_(min=0)
@@ -113,48 +144,50 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image's mean luma."""
-    mean = _luma(images).mean(dim=(2, 3), keepdim=True)
-    return torch.lerp(mean, images, factor).clamp_(0, 1)
+    mean = _luma(images.mean(dim=(2, 3), keepdim=True))
+    return (images * factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the grey image."""
-    return torch.lerp(_luma(images).expand_as(images), images, factor).clamp_(0, 1)
+    luma = _luma(images).mul_(1 - factor)
+    return (images * factor).add_(luma).clamp_(0, 1)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of HSV by `shift`, [N], in turns."""
+    """Turn the hue of HSV by `shift`, [N], from -0.5 to 0.5 turns.
+
+    Seen from red, and counted in sixths of a turn, a hue lies 1 + (g + b - r - min) / chroma away, on
+    the side of the larger of green and blue. So no pixel needs to be told which channel is its largest.
+    """
     red, green, blue = images.unbind(dim=1)
-    value = images.amax(dim=1)
-    chroma = value - images.amin(dim=1)
-    inverse = torch.where(chroma > 0, 1 / chroma, chroma)
-    hue = torch.where(
-        value == red,
-        (green - blue) * inverse,
-        torch.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse),
-    )
-    hue += 6 * shift[:, None, None]
+    low = torch.minimum(red, green).minimum(blue)
+    chroma = torch.maximum(red, green).maximum(blue).sub_(low)
+    hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-6)).add_(1)
+    hue.copysign_(green - blue)
+    hue = hue.mul_(1 / 6).add_((shift + 1)[:, None, None]).frac_().mul_(6)
+    # Each channel is a trapezium over the hue in [0, 6): red is full at 0, green at 2, blue at 4.
     out = torch.empty_like(images)
-    for channel, offset in enumerate((5.0, 3.0, 1.0)):
-        k = torch.remainder(hue + offset, 6)
-        weight = torch.minimum(k, 4 - k).clamp_(0, 1)
-        torch.addcmul(value, chroma, weight, value=-1, out=out[:, channel])
-    return out
+    red, green, blue = out.unbind(dim=1)
+    torch.sub(hue, 3, out=red).abs_().sub_(1)
+    torch.sub(hue, 2, out=green).abs_().neg_().add_(2)
+    torch.sub(hue, 4, out=blue).abs_().neg_().add_(2)
+    return out.clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
 
 
 def _separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """rows @ image @ columns^T for each image and channel."""
     count, channels, height, width = images.shape
     # The channels lie side by side, so that each axis is one batched product.
-    tall = torch.bmm(rows, images.permute(0, 2, 1, 3).reshape(count, height, channels * width))
-    tall = tall.view(count, rows.shape[1], channels, width).permute(0, 2, 1, 3)
-    wide = torch.bmm(tall.reshape(count, channels * rows.shape[1], width), columns.transpose(1, 2))
-    return wide.view(count, channels, rows.shape[1], columns.shape[1])
+    tall = torch.bmm(rows, images.transpose(1, 2).reshape(count, height, channels * width))
+    tall = tall.view(count, -1, channels, width).transpose(1, 2).reshape(count, -1, width)
+    return torch.bmm(tall, columns.transpose(1, 2)).view(count, channels, rows.shape[1], columns.shape[1])
 
 
 def _luma(images: Tensor) -> Tensor:
-    luma: Tensor = _LUMA[0] * images[:, :1] + _LUMA[1] * images[:, 1:2] + _LUMA[2] * images[:, 2:]
-    return luma
+    """Weighted sum [N, 1, H, W] of the channels, in memory of its own."""
+    luma = images[:, :1] * _LUMA[0]
+    return luma.add_(images[:, 1:2], alpha=_LUMA[1]).add_(images[:, 2:], alpha=_LUMA[2])
 
 
 def _factor(u: Tensor, strength: float, jittered: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from trainer.views import (
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
+    as_floats,
     blur_matrix,
     crop_boxes,
     grey,
@@ -111,6 +112,36 @@ def test_views_differ_between_steps_and_samples() -> None:
     second = make_view(images, torch.ones(4), *view_keys(4, step=1), View(8))
     assert not torch.allclose(first, second)
     assert not torch.allclose(first[0], first[1])
+
+
+def test_a_mirrored_view_is_the_same_crop_read_backwards() -> None:
+    images, aspects = some_images(20), torch.ones(20)
+    key, order = view_keys(20)
+    straight = make_view(images, aspects, key, order, View(size=6, flip=0))
+    mirrored = make_view(images, aspects, key, order, View(size=6, flip=1))
+    torch.testing.assert_close(mirrored.flip(3), straight, atol=1e-5, rtol=0)
+
+
+def test_a_batch_too_large_for_the_cache_gives_the_views_of_its_parts() -> None:
+    count = 40
+    view = View(size=128, blur=0.5, solarize=0.5)
+    images, aspects = some_images(count), torch.linspace(0.5, 2, count)
+    key, order = view_keys(count)
+    whole = make_view(images, aspects, key, order, view)
+    for i in range(0, count, 3):
+        alone = make_view(images[i : i + 1], aspects[i : i + 1], key[i : i + 1], order, view)
+        torch.testing.assert_close(alone[0], whole[i], atol=1e-6, rtol=0)
+
+
+def test_bytes_become_floats_and_views_lie_channels_last() -> None:
+    values = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    images = as_floats(torch.from_numpy(values))
+    np.testing.assert_array_equal(images.numpy(), values.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    key, order = view_keys(5)
+    made = make_view(images, torch.ones(5), key, order, View(size=8))
+    assert made.is_contiguous(memory_format=torch.channels_last)
+    other = make_view(images.contiguous(), torch.ones(5), key, order, View(size=8))
+    torch.testing.assert_close(made, other, atol=1e-6, rtol=0)
 
 
 def test_nothing_is_changed_where_every_probability_is_zero() -> None:
