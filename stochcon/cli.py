@@ -152,7 +152,7 @@ def _hand_to_trainer(context: typer.Context) -> None:
     from trainer import cli as trainer_cli
 
     verbs = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    for verb in (trainer_cli.train, trainer_cli.export, trainer_cli.evaluate):
+    for verb in trainer_cli.VERBS:
         verbs.command()(verb)
     arguments = [str(context.info_name), *context.args]
     code = typer.main.get_command(verbs).main(arguments, prog_name="stochcon", standalone_mode=False)

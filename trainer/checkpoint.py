@@ -16,7 +16,7 @@ import torch
 from trainer.recipe import Recipe
 
 CHECKPOINT = "last.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     images: str
     """Fingerprint of the source, which a resumed run must have again."""
+    classes: list[str]
+    """Names of the classes of a supervised run; empty otherwise."""
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
                 "model": checkpoint.model,
                 "optimizer": checkpoint.optimizer,
                 "images": checkpoint.images,
+                "classes": checkpoint.classes,
             },
             file,
         )
@@ -82,6 +85,7 @@ def load(folder: Path) -> Checkpoint | None:
                 model=state["model"],
                 optimizer=state["optimizer"],
                 images=state["images"],
+                classes=state["classes"],
             )
     except OSError as exc:
         raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc

@@ -97,7 +97,7 @@ def load_run(folder: Path) -> tuple[Recipe, StochCon]:
     checkpoint = checkpoints.load(folder)
     if checkpoint is None:
         raise ValueError(f"{folder} holds no {checkpoints.CHECKPOINT}: train with `stochcon train` first")
-    model = StochCon(checkpoint.recipe)
+    model = StochCon(checkpoint.recipe, len(checkpoint.classes))
     model.load_state_dict(checkpoint.model)
     return checkpoint.recipe, model.eval()
 

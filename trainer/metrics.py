@@ -48,13 +48,14 @@ class MetricsWriter:
         self._file.close()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Report `values`, `loss` and `images_per_s` among them, after `step` steps."""
+        """Report `values` after `step` steps."""
         rounded = {key: float(f"{value:.6g}") for key, value in values.items()}
         self._file.write(json.dumps({"step": step, **rounded}) + "\n")
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
-        short = f"loss {values['loss']:.3f}  {values['images_per_s']:.0f} images/s"
-        self._progress.update(self._task, completed=step, status=short)
+        if "loss" in values:
+            short = f"loss {values['loss']:.3f}  {values['images_per_s']:.0f} images/s"
+            self._progress.update(self._task, completed=step, status=short)
         # Without a terminal, a line every ten seconds is enough to see that the run lives.
         now = time.monotonic()
         if not self._terminal and (now - self._printed_s >= 10 or step >= self._num_steps):

@@ -5,10 +5,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainer.backbone import ResNet
-from trainer.latent import gumbel_bernoulli
+from trainer.latent import gaussian, gumbel_bernoulli
 from trainer.recipe import Recipe
+
+_SMALLEST_VARIANCE = 1e-12
+"""Keeps the gradient of a deviation finite where a variance collapses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewInput:
+    """One view of N images, and the random numbers of its branch."""
+
+    images: Tensor
+    """float [N, 3, H, W] in [0, 1]."""
+    noise: Tensor | None = None
+    """Uniform in (0, 1), [N, num_bits], for a stochastic view; None for a deterministic one."""
+    bypass: Tensor | None = None
+    """bool [N, 1]: samples that go past the latent (appendix A.2); None if none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +32,20 @@ class Branches:
     """What one training step needs of a batch seen in V views."""
 
     vectors: list[Tensor]
-    """v of each view, [N, head_width]; from the latent for stochastic views."""
-    logits: list[Tensor]
-    """Logits of each stochastic view, float32 [N, num_bits]."""
+    """v of each view, [N, head_width]; for a supervised recipe the class logits, [N, num_classes]."""
+    parameters: list[Tensor]
+    """Of each stochastic view what its variates were drawn with, float32 [N, num_bits]: the logits of a
+    Bernoulli latent, the variances of a Gaussian one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    variates: Tensor
+    parameters: Tensor
 
 
 class StochCon(nn.Module):
-    """Figure 1, and SimCLR when the recipe has no latent.
+    """Figure 1 with any latent; SimCLR, or a plain classifier, when the recipe has none.
 
     Inputs are float RGB in [0, 1], [N, 3, H, W]; the mean and deviation are the model's own, so that
     training, evaluation and the exported graph share them.
@@ -31,20 +54,25 @@ class StochCon(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, num_classes: int = 0) -> None:
         super().__init__()
-        self.latent = recipe.latent
-        self.hard = recipe.hard
+        if (recipe.objective == "supervised") != (num_classes > 0):
+            raise ValueError(f"recipe {recipe.name} is {recipe.objective} and num_classes is {num_classes}")
+        self.recipe = recipe
         self.register_buffer("mean", torch.tensor(recipe.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(recipe.pixel_std).view(3, 1, 1), persistent=False)
         self.backbone = ResNet(recipe.depth, recipe.stem, recipe.width)
         width = self.backbone.num_features
-        if recipe.latent == "bernoulli":
+        if recipe.latent != "none":
             # pi stays even at full width: pooled ReLU features are never negative, and as logits
             # they would make nearly every bit 1.
-            self.projector = nn.Linear(width, recipe.num_bits)
+            parameters = 2 if recipe.latent == "gaussian" else 1
+            self.projector = nn.Linear(width, parameters * recipe.num_bits)
             self.decoder = nn.Linear(recipe.num_bits, width)
-        self.head = _head(width, recipe.head_hidden, recipe.head_width, recipe.head_layers)
+        if recipe.objective == "supervised":
+            self.head: nn.Module = nn.Linear(width, num_classes)
+        else:
+            self.head = _head(width, recipe.head_hidden, recipe.head_width, recipe.head_layers)
 
     def features(self, images: Tensor) -> Tensor:
         """h = f(x): [N, 3, H, W] in [0, 1] to [N, num_features]."""
@@ -52,31 +80,73 @@ class StochCon(nn.Module):
         return h
 
     def logits(self, features: Tensor) -> Tensor:
-        """phi = pi(h), the natural parameters of q(z|x): float32 [N, num_bits]."""
+        """phi = pi(h), the natural parameters of a Bernoulli q(z|x): float32 [N, num_bits]."""
         phi: Tensor = self.projector(features)
         return phi.float()
 
-    def forward(
-        self, views: Sequence[Tensor], noise: Sequence[Tensor | None], temperature: float
-    ) -> Branches:
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and sigma^2 of pi(h), for a Gaussian q(z|x): float32 [N, num_bits] each (section 4.2)."""
+        mu, spread = self.projector(features).float().chunk(2, dim=1)
+        return mu, F.softplus(spread) + _SMALLEST_VARIANCE
+
+    def class_logits(self, features: Tensor) -> Tensor:
+        """Of a supervised recipe, without sampling: float32 [N, num_classes].
+
+        A Bernoulli layer gives sigmoid(logit / tau) at the last temperature, or with `hard` its bits.
+        """
+        h = features
+        if self.recipe.latent == "bernoulli":
+            logits = self.logits(h)
+            z = (logits >= 0).float() if self.recipe.hard else torch.sigmoid(logits / self.recipe.gumbel_end)
+            h = self.decoder(z)
+        logits_of_classes: Tensor = self.head(h)
+        return logits_of_classes.float()
+
+    def forward(self, views: Sequence[ViewInput], temperature: float) -> Branches:
         """Algorithm 1 for V views of N images.
 
-        `views[i]` is [N, 3, H_i, W_i]; `noise[i]` is uniform in (0, 1), [N, num_bits], for a stochastic
-        view and None for a deterministic one. One backbone pass per resolution and one pass of g over
-        all views, so that BatchNorm cannot tell the branches apart.
+        One backbone pass per resolution and one pass of g over all views, so that BatchNorm cannot tell
+        the branches apart.
         """
-        head_inputs: list[Tensor] = []
-        logits: list[Tensor] = []
-        for h, u in zip(self._features_of(views), noise, strict=True):
-            if u is None:
-                head_inputs.append(h)
+        features = self._features_of([view.images for view in views])
+        drawn = self._draw(features, views, temperature)
+        head_inputs = []
+        for h, draw, view in zip(features, drawn, views, strict=True):
+            decoded = h if draw is None else self.decoder(draw.variates).to(h.dtype)  # h'' = rho(z')
+            head_inputs.append(decoded if view.bypass is None else torch.where(view.bypass, h, decoded))
+        vectors = self.head(torch.cat(head_inputs))
+        parameters = [draw.parameters for draw in drawn if draw is not None]
+        return Branches(list(vectors.chunk(len(views))), parameters)
+
+    def _draw(
+        self, features: list[Tensor], views: Sequence[ViewInput], temperature: float
+    ) -> list[_Draw | None]:
+        """z' ~ q(z|x) of each stochastic view, and None for each deterministic one."""
+        if self.recipe.latent == "gaussian":
+            return self._draw_gaussian(features, views)
+        drawn: list[_Draw | None] = []
+        for h, view in zip(features, views, strict=True):
+            if view.noise is None:
+                drawn.append(None)
                 continue
             phi = self.logits(h)
-            z = gumbel_bernoulli(phi, u, temperature, self.hard)
-            logits.append(phi)
-            head_inputs.append(self.decoder(z).to(h.dtype))  # h'' = rho(z')
-        vectors = self.head(torch.cat(head_inputs))
-        return Branches(vectors=list(vectors.chunk(len(views))), logits=logits)
+            drawn.append(_Draw(gumbel_bernoulli(phi, view.noise, temperature, self.recipe.hard), phi))
+        return drawn
+
+    def _draw_gaussian(self, features: list[Tensor], views: Sequence[ViewInput]) -> list[_Draw | None]:
+        """mu comes from a view's own h' and sigma^2 from the opposing set of views, the deterministic
+        ones, over which it is averaged; from its own h', it collapses to 0 (section 4.2).
+        """
+        moments = [self.moments(h) for h in features]
+        opposing = [sigma2 for (_, sigma2), view in zip(moments, views, strict=True) if view.noise is None]
+        drawn: list[_Draw | None] = []
+        for (mu, own), view in zip(moments, views, strict=True):
+            if view.noise is None:
+                drawn.append(None)
+                continue
+            sigma2 = own if self.recipe.variance == "own" else torch.stack(opposing).mean(0)
+            drawn.append(_Draw(gaussian(mu, sigma2, view.noise), sigma2))
+        return drawn
 
     def _features_of(self, views: Sequence[Tensor]) -> list[Tensor]:
         features: list[Tensor] = []

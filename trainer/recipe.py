@@ -53,18 +53,30 @@ class Recipe:
     head_width: int = 128
     head_layers: int = 3
 
-    latent: Literal["bernoulli", "none"] = "bernoulli"
-    """`none` is SimCLR."""
+    objective: Literal["contrastive", "supervised"] = "contrastive"
+    """`supervised` trains a linear classifier on one view; it needs labels."""
+    latent: Literal["bernoulli", "gaussian", "none"] = "bernoulli"
+    """`none` is SimCLR, or a plain supervised network."""
     hard: bool = False
     """Discrete variates forward (Listing 1) rather than relaxed ones."""
+    variance: Literal["opposing", "own"] = "opposing"
+    """Where a Gaussian latent has its variance from (section 4.2); `own` collapses."""
     placement: Literal["top", "bottom"] = "top"
     """With local views: the latent on the global views, or on the local ones (section 4.3)."""
     num_bits: int = 2048
+    """Width D of the latent: a Bernoulli variate has D bits, a Gaussian one D dimensions."""
+    latent_dropout: float = 0.0
+    """Supervised only: probability that a sample goes past the latent (appendix A.2)."""
     gumbel_start: float = 1.0
     gumbel_end: float = 0.1
 
     epochs: int = 100
     batch_size: int = 4096
+    chunk_size: int = 0
+    """Images that go through the network at a time (gradient caching); 0 is the whole batch.
+
+    The gradients are those of the whole batch. BatchNorm's groups are the chunks.
+    """
     base_lr: float = 0.3
     """Learning rate at batch 256; it grows linearly with the batch (Goyal et al. 2017)."""
     warmup_epochs: float = 10.0
@@ -79,13 +91,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        num_views = len(self.global_views) + len(self.local_views)
-        if num_views < 2 or not self.global_views:
-            raise ValueError(
-                f"recipe {self.name} has {num_views} views: give two or more, one of them global"
-            )
-        if not self.local_views and num_views != 2:
-            raise ValueError(f"recipe {self.name} has no local views: then it needs exactly two global ones")
+        self._check_views()
+        if self.latent_dropout and (self.objective == "contrastive" or self.latent == "none"):
+            raise ValueError(f"recipe {self.name} has latent_dropout: only a supervised latent can drop out")
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"num_bits is {self.num_bits}: it must be a positive multiple of 8")
         if self.epochs < 1 or self.batch_size < 2:
@@ -93,8 +101,32 @@ class Recipe:
                 f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
                 "and --batch-size of at least 2"
             )
+        if not 0 <= self.latent_dropout < 1:
+            raise ValueError(f"latent_dropout is {self.latent_dropout}: it must be at least 0 and below 1")
+        if self.chunk_size and not 2 <= self.chunk_size <= self.batch_size:
+            raise ValueError(
+                f"chunk_size is {self.chunk_size}: give --chunk-size from 2 to {self.batch_size}, the batch, "
+                "or 0 for all of it"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: give --seed from 0 to 2^63 - 1")
+
+    def _check_views(self) -> None:
+        num_views = len(self.views)
+        if self.objective == "supervised":
+            if num_views != 1 or not self.global_views:
+                raise ValueError(f"recipe {self.name} is supervised: it needs exactly one view, a global one")
+            if self.latent == "gaussian":
+                raise ValueError(
+                    f"recipe {self.name} is supervised: its latent can only be Bernoulli or none"
+                )
+            return
+        if num_views < 2 or not self.global_views:
+            raise ValueError(
+                f"recipe {self.name} has {num_views} views: give two or more, one of them global"
+            )
+        if not self.local_views and num_views != 2:
+            raise ValueError(f"recipe {self.name} has no local views: then it needs exactly two global ones")
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -116,6 +148,8 @@ class Recipe:
         """Numbers of the views whose branch goes through the latent."""
         if self.latent == "none":
             return frozenset()
+        if self.objective == "supervised":
+            return frozenset({0})
         if not self.local_views:
             return frozenset({1})  # Figure 1: the bottom branch
         count = len(self.global_views)

@@ -1,6 +1,5 @@
 """The training loop: Algorithm 1 from top to bottom."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,16 +14,16 @@ from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Checkpoint
 from trainer.dataset import Batch, Dataset, epoch_order
 from trainer.lars import LARS, parameter_groups
-from trainer.loss import info_nce
 from trainer.metrics import MetricsWriter
-from trainer.model import Branches, StochCon
-from trainer.randomness import keys, uniform
+from trainer.model import StochCon
+from trainer.monitor import Monitor
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
+from trainer.run_record import RunRecord
 from trainer.schedules import gumbel_temperature, learning_rate
 from trainer.sources import Source, fingerprint
-from trainer.views import make_view
+from trainer.step import StepResult, take_gradients
 
-_NOISE_STREAM = 1
 _REPORT_EVERY = 10
 
 
@@ -34,81 +33,95 @@ def train(
     folder: Path,
     *,
     device: str = "cpu",
+    held_out: Source | None = None,
+    ranks: Ranks | None = None,
     checkpoint_every_s: float = 60.0,
+    command: str = "",
 ) -> StochCon:
     """Train `recipe` on `source`, or go on where `folder` stopped; return the trained model.
 
-    Checkpoint and metrics are kept in `folder`. Raises ValueError if it is in use or holds the run of
-    another recipe or on other images, or if the source has fewer images than a batch or none that can be
-    read, and FloatingPointError if the loss or a weight is not finite.
+    Checkpoint and metrics are kept in `folder`. Of `held_out` the latent's statistics (Figures 3 and 4), or
+    the accuracy of a supervised recipe, are reported after each epoch. Raises ValueError if the folder is in
+    use or holds the run of another recipe or on other images, or if the source has fewer images than a
+    batch, none that can be read, or no labels for a supervised recipe, and FloatingPointError if the loss or
+    a weight is not finite.
     """
-    steps_per_epoch = len(source) // recipe.batch_size
+    ranks = ranks or Ranks()
+    labels = _labels(recipe, source)
+    count = len(source) if labels is None else int((labels >= 0).sum())
+    steps_per_epoch = count // recipe.batch_size
     if steps_per_epoch == 0:
         raise ValueError(
-            f"the source has {len(source)} images and a batch takes {recipe.batch_size}: "
-            f"give --batch-size of at most {len(source)}"
+            f"the source has {count} images and a batch takes {recipe.batch_size}: "
+            f"give --batch-size of at most {count}"
         )
     num_steps = recipe.epochs * steps_per_epoch
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
     peak_lr = recipe.base_lr * recipe.batch_size / 256
+    classes = [] if labels is None else list(source.classes or ())
     images = fingerprint(source)
 
     torch.manual_seed(recipe.seed)  # decides the initial weights and nothing else
-    model = StochCon(recipe).to(device)
+    model = StochCon(recipe, len(classes)).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = LARS(parameter_groups(model), peak_lr, recipe.momentum, recipe.weight_decay)
 
     with ExitStack() as stack:
         stack.enter_context(checkpoints.owned(folder))
         start_step = _restore(folder, recipe, images, model, optimizer)
+        record = RunRecord.open(folder, recipe, classes, count, images, num_steps, command, device)
         dataset = stack.enter_context(Dataset(source, recipe.training_preprocessing))
         metrics = stack.enter_context(MetricsWriter(folder, num_steps, start_step))
+        monitor = stack.enter_context(Monitor(recipe, source, held_out)) if held_out is not None else None
 
         def save(step: int) -> None:
             _check_finite(model, step, folder)
-            state = Checkpoint(recipe, step, model.state_dict(), optimizer.state_dict(), images)
+            state = Checkpoint(recipe, step, model.state_dict(), optimizer.state_dict(), images, classes)
             checkpoints.save(folder, state)
+            record.save(step)
             _list_broken(folder, dataset)
 
         model.train()
         nothing_learnt = start_step == 0
         saved_s = reported_s = time.monotonic()
-        reported_step = start_step
-        batches = dataset.batches(_orders(recipe, len(source), start_step, num_steps))
-        for step, batch in enumerate(batches, start=start_step):
-            if len(batch.samples) < 2:
+        reported_step, waited_s = start_step, 0.0
+        batches = dataset.batches(_orders(recipe, labels, len(source), start_step, num_steps, ranks))
+        for step in range(start_step, num_steps):
+            asked_s = time.monotonic()
+            chunks = [next(batches) for _ in range(_num_chunks(recipe))]
+            waited_s += time.monotonic() - asked_s
+            chunks = [chunk for chunk in chunks if len(chunk.samples)]
+            if sum(len(chunk.samples) for chunk in chunks) < 2:
                 continue  # all but one of these images are broken, and one alone has no negatives
             lr = learning_rate(step, num_steps, warmup_steps, peak_lr)
             gumbel = gumbel_temperature(step, num_steps, recipe.gumbel_start, recipe.gumbel_end)
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
-            views, noise = make_views(recipe, batch, step, device)
-            with autocast(recipe, device):
-                branches = model(views, noise, gumbel)
-            loss = contrastive_loss(recipe, branches)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            result = take_gradients(model, chunks, step, gumbel, ranks, _targets(labels, chunks))
+            loss = float(result.loss)
+            if not np.isfinite(loss):
+                raise _not_finite(f"the loss is {loss}", step + 1, folder)
             optimizer.step()
             nothing_learnt = False
 
             done, now = step + 1, time.monotonic()
             if done % _REPORT_EVERY == 0 or done == num_steps:
-                if not math.isfinite(loss.item()):
-                    raise _not_finite(f"the loss is {loss.item()}", done, folder)
-                rate = (done - reported_step) * recipe.batch_size / (now - reported_s)
-                metrics.write(
-                    done,
-                    {
-                        "loss": loss.item(),
-                        "lr": lr,
-                        "gumbel_temperature": gumbel,
-                        "images_per_s": rate,
-                        "broken_images": len(dataset.broken),
-                        **_bit_metrics(branches),
-                    },
-                )
-                reported_s, reported_step = now, done
+                elapsed_s = now - reported_s
+                values = {
+                    "epoch": done / steps_per_epoch,
+                    "loss": loss,
+                    "lr": lr,
+                    "gumbel_temperature": gumbel,
+                    "images_per_s": (done - reported_step) * recipe.batch_size / elapsed_s,
+                    "data_wait": waited_s / elapsed_s,
+                    "broken_images": len(dataset.broken),
+                }
+                metrics.write(done, values | _latent_metrics(recipe, result))
+                reported_s, reported_step, waited_s = now, done, 0.0
+            if monitor is not None and done % steps_per_epoch == 0:
+                metrics.write(done, {"epoch": done / steps_per_epoch, **monitor(model)})
+                reported_s += time.monotonic() - now
             if now - saved_s >= checkpoint_every_s and done < num_steps:
                 save(done)
                 saved_s = now
@@ -119,48 +132,51 @@ def train(
     return model
 
 
-def make_views(
-    recipe: Recipe, batch: Batch, step: int, device: str
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Views [N, 3, S, S] of a batch and the noise [N, num_bits] of each stochastic one."""
-    samples = batch.samples.to(device)
-    aspects = batch.aspects.to(device)
-    # [N, S, S, 3] bytes to [N, 3, S, S] floats in [0, 1]
-    images = batch.images.to(device).permute(0, 3, 1, 2).float().div_(255)
-    views: list[Tensor] = []
-    noise: list[Tensor | None] = []
-    for number, view in enumerate(recipe.views):
-        key = keys(recipe.seed, step, samples, number)
-        order_key = keys(recipe.seed, step, torch.full((1,), -1, dtype=torch.int64, device=device), number)
-        made = make_view(images, aspects, key, order_key, view)
-        views.append(made.contiguous(memory_format=torch.channels_last))
-        stochastic = number in recipe.stochastic_views
-        noise.append(uniform(key, recipe.num_bits, _NOISE_STREAM) if stochastic else None)
-    return views, noise
+def _labels(recipe: Recipe, source: Source) -> npt.NDArray[np.int64] | None:
+    """For a supervised recipe, the class number of each image, and -1 where it has none."""
+    if recipe.objective != "supervised":
+        return None
+    if source.classes is None:
+        raise ValueError(
+            f"recipe {recipe.name} is supervised and the images have no labels: give labelled ones"
+        )
+    found = (source.label(number) for number in range(len(source)))
+    return np.array([-1 if label is None else label for label in found], np.int64)
 
 
-def contrastive_loss(recipe: Recipe, branches: Branches) -> Tensor:
-    """Eq. (1) averaged over all compared pairs of views, both directions."""
-    losses = [
-        info_nce(branches.vectors[i], branches.vectors[j], recipe.temperature) for i, j in recipe.view_pairs
-    ]
-    return torch.stack(losses).mean()
+def _targets(labels: npt.NDArray[np.int64] | None, chunks: list[Batch]) -> list[Tensor] | None:
+    if labels is None:
+        return None
+    return [torch.from_numpy(labels[chunk.samples.numpy()]) for chunk in chunks]
 
 
-def autocast(recipe: Recipe, device: str) -> torch.autocast:
-    """bf16 for matrix products where the recipe says so; weights, losses and latents stay float32."""
-    kind = torch.device(device).type
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+def _num_chunks(recipe: Recipe) -> int:
+    return -(-recipe.batch_size // recipe.chunk_size) if recipe.chunk_size else 1
 
 
-def _orders(recipe: Recipe, count: int, start_step: int, num_steps: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Image numbers of each step. The last images of an epoch that fill no batch are left out."""
-    steps_per_epoch = count // recipe.batch_size
+def _orders(
+    recipe: Recipe,
+    labels: npt.NDArray[np.int64] | None,
+    num_images: int,
+    start_step: int,
+    num_steps: int,
+    ranks: Ranks,
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Image numbers of this rank's share of each chunk of each step.
+
+    The last images of an epoch that fill no batch are left out.
+    """
+    size = recipe.batch_size
+    steps_per_epoch = num_steps // recipe.epochs
     for step in range(start_step, num_steps):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == start_step:
-            order = epoch_order(recipe.seed, epoch, count)
-        yield order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
+            order = epoch_order(recipe.seed, epoch, num_images)
+            if labels is not None:
+                order = order[labels[order] >= 0]
+        batch = order[position * size : (position + 1) * size]
+        for chunk in np.array_split(batch, _num_chunks(recipe)):
+            yield ranks.share(chunk)
 
 
 def _restore(folder: Path, recipe: Recipe, images: str, model: StochCon, optimizer: LARS) -> int:
@@ -190,9 +206,13 @@ def _check_finite(model: StochCon, step: int, folder: Path) -> None:
 
 
 def _not_finite(what: str, step: int, folder: Path) -> FloatingPointError:
+    saved = checkpoints.load(folder)
+    kept = (
+        "nothing was saved before" if saved is None else f"{folder} keeps the checkpoint of step {saved.step}"
+    )
     return FloatingPointError(
-        f"{what} at step {step}, and {folder} keeps what was saved before: start again in another --out "
-        "with a lower --base-lr or with --precision fp32"
+        f"{what} at step {step}, and {kept}: start again in another --out "
+        "with a lower --base-lr, a longer warm-up or --precision fp32"
     )
 
 
@@ -204,15 +224,14 @@ def _list_broken(folder: Path, dataset: Dataset) -> None:
         path.write_text("\n".join(sorted(known.union(dataset.broken.values()))) + "\n")
 
 
-def _bit_metrics(branches: Branches) -> dict[str, float]:
-    """Average share of active bits (Figure 4), and the entropy of a bit's probability, in bits."""
-    if not branches.logits:
+@torch.no_grad()
+def _latent_metrics(recipe: Recipe, result: StepResult) -> dict[str, float]:
+    """Average share of active bits (Figure 4) and the entropy of a bit, in bits; or the mean variance."""
+    if not result.parameters:
         return {}
-    with torch.no_grad():
-        logits = torch.cat(branches.logits)
-        p = torch.sigmoid(logits).clamp(1e-7, 1 - 1e-7)
-        entropy = -(p * p.log2() + (1 - p) * (1 - p).log2())
-        return {
-            "active_share": float((logits >= 0).float().mean()),
-            "bit_entropy": float(entropy.mean()),
-        }
+    parameters = torch.cat(result.parameters)
+    if recipe.latent == "gaussian":
+        return {"latent_variance": float(parameters.mean())}
+    p = torch.sigmoid(parameters).clamp(1e-7, 1 - 1e-7)
+    entropy = -(p * p.log2() + (1 - p) * (1 - p).log2())
+    return {"active_share": float((parameters >= 0).float().mean()), "bit_entropy": float(entropy.mean())}

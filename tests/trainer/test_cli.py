@@ -6,10 +6,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from contracts.model_file import read_manifest
-from trainer import cli
+from trainer import catalogue, cli
 
 app = typer.Typer(pretty_exceptions_enable=False)
-for command in (cli.train, cli.evaluate, cli.export):
+for command in cli.VERBS:
     app.command()(command)
 
 
@@ -19,7 +19,7 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture
 def tiny_recipe(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "find_recipe", lambda name: recipe)
+    monkeypatch.setattr(catalogue, "find_recipe", lambda name: recipe)
 
 
 @pytest.mark.usefixtures("tiny_recipe")
@@ -43,17 +43,25 @@ def test_train_evaluate_and_export_follow_one_another(coloured: Path, tmp_path: 
     assert "codes" in again.stdout
 
 
-def test_every_recipe_can_be_found_by_its_name() -> None:
-    assert cli.find_recipe("cifar10-cpu").num_bits == 2048
-    with pytest.raises(ValueError, match="choose one of cifar10-cpu"):
-        cli.find_recipe("cifar11")
+def test_the_list_names_each_recipe_with_what_it_reproduces_and_its_command() -> None:
+    listed = call("train", "--list", "--json")
+    assert listed.exit_code == 0, listed.output
+    rows = {row["name"]: row for row in json.loads(listed.stdout)}
+    assert rows["cifar10-resnet50-bernoulli"]["recipe"]["batch_size"] == 4096
+    assert "96.42" in rows["cifar10-resnet50-bernoulli"]["expected"]
+    assert all(row["reproduces"] and row["cost"] and row["expected"] for row in rows.values())
+    assert all(row["command"].startswith(f"stochcon train {name} --images ") for name, row in rows.items())
+    table = call("train", "--list")
+    assert table.exit_code == 0
+    assert "Figure 5 right" in table.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "cifar11", "--images", "x"], "there is no recipe cifar11"),
-        (["train", "cifar10-cpu"], "Missing option '--images'"),
+        (["train", "cifar10-cpu"], "--images is missing"),
+        (["train", "--images", "x"], "a recipe is missing"),
         (["train", "cifar10-cpu", "--images", "missing"], "missing does not exist"),
         (["train", "cifar10-cpu", "--images", "missing", "--epochs", "0"], "--epochs of at least 1"),
         (["train", "cifar10-cpu", "--images", "missing", "--seed", "-1"], "--seed from 0"),

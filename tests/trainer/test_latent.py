@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from trainer.latent import gumbel_bernoulli, straight_through
+from trainer.latent import gaussian, gumbel_bernoulli, straight_through
 from trainer.randomness import keys, uniform
 
 
@@ -53,3 +53,15 @@ def test_straight_through_passes_the_relaxed_gradient() -> None:
 def test_bf16_logits_are_sampled_in_float32() -> None:
     z = gumbel_bernoulli(torch.zeros(1, 8, dtype=torch.bfloat16), noise(1, 8), 1.0)
     assert z.dtype == torch.float32
+
+
+def test_gaussian_variates_have_the_mean_and_the_variance_asked_for() -> None:
+    noise = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0))
+    z = gaussian(torch.full_like(noise, 3.0), torch.full_like(noise, 4.0), noise)
+    assert z.mean().item() == pytest.approx(3, abs=0.02)
+    assert z.std().item() == pytest.approx(2, abs=0.02)
+    # By the normal distribution function: a quantile of the noise is that of the variates.
+    assert gaussian(torch.zeros(1), torch.ones(1), torch.tensor([0.975])).item() == pytest.approx(
+        1.959964, abs=1e-5
+    )
+    assert gaussian(torch.zeros(2), torch.ones(2), torch.tensor([2.0**-25, 1 - 2.0**-24])).isfinite().all()

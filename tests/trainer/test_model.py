@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from trainer.latent import gumbel_bernoulli
-from trainer.model import StochCon
+from trainer.model import StochCon, ViewInput
 from trainer.recipe import Recipe, View
 
 
@@ -14,14 +14,15 @@ def multi_crop(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, local_views=(View(size=8),) * 3)
 
 
-def some_views(recipe: Recipe, count: int = 6) -> tuple[list, list]:
+def some_views(recipe: Recipe, count: int = 6) -> list[ViewInput]:
     generator = torch.Generator().manual_seed(0)
-    views = [torch.rand(count, 3, view.size, view.size, generator=generator) for view in recipe.views]
-    noise = [
-        torch.rand(count, recipe.num_bits, generator=generator) if i in recipe.stochastic_views else None
-        for i in range(len(views))
+    return [
+        ViewInput(
+            torch.rand(count, 3, view.size, view.size, generator=generator),
+            torch.rand(count, recipe.num_bits, generator=generator) if i in recipe.stochastic_views else None,
+        )
+        for i, view in enumerate(recipe.views)
     ]
-    return views, noise
 
 
 @pytest.mark.parametrize(
@@ -47,16 +48,17 @@ def test_forward_is_algorithm_1(multi_crop: Recipe, hard: bool) -> None:
     model = StochCon(
         dataclasses.replace(multi_crop, hard=hard)
     ).eval()  # without batch statistics each part can be computed apart
-    views, noise = some_views(multi_crop)
-    branches = model(views, noise, 0.5)
-    for i, (view, u) in enumerate(zip(views, noise, strict=True)):
-        h = model.backbone((view - model.mean) / model.std)
-        if u is not None:
-            z = gumbel_bernoulli(F.linear(h, model.projector.weight, model.projector.bias), u, 0.5, hard)
+    views = some_views(multi_crop)
+    branches = model(views, 0.5)
+    for i, view in enumerate(views):
+        h = model.backbone((view.images - model.mean) / model.std)
+        if view.noise is not None:
+            logits = F.linear(h, model.projector.weight, model.projector.bias)
+            z = gumbel_bernoulli(logits, view.noise, 0.5, hard)
             h = F.linear(z, model.decoder.weight, model.decoder.bias)
         torch.testing.assert_close(branches.vectors[i], model.head(h), atol=1e-5, rtol=1e-4)
-    assert len(branches.logits) == 2
-    assert branches.logits[0].dtype == torch.float32
+    assert len(branches.parameters) == 2
+    assert branches.parameters[0].dtype == torch.float32
 
 
 def test_one_pass_per_resolution_and_one_of_the_head(multi_crop: Recipe) -> None:
@@ -64,19 +66,72 @@ def test_one_pass_per_resolution_and_one_of_the_head(multi_crop: Recipe) -> None
     passes: dict[str, list[int]] = {"backbone": [], "head": []}
     model.backbone.register_forward_hook(lambda _, inputs, __: passes["backbone"].append(len(inputs[0])))
     model.head.register_forward_hook(lambda _, inputs, __: passes["head"].append(len(inputs[0])))
-    model(*some_views(multi_crop), 1.0)
+    model(some_views(multi_crop), 1.0)
     assert passes == {"backbone": [12, 18], "head": [30]}
 
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_the_backbone_learns_through_the_bits(recipe: Recipe, hard: bool) -> None:
     model = StochCon(dataclasses.replace(recipe, hard=hard))
-    views, noise = some_views(recipe)
     # The latent itself does not reach the loss through the deterministic branch.
-    model(views, noise, 1.0).vectors[1].square().sum().backward()
+    model(some_views(recipe), 1.0).vectors[1].square().sum().backward()
     assert model.projector.weight.grad.abs().sum() > 0
     assert model.decoder.weight.grad.abs().sum() > 0
     assert model.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("placement", ["top", "bottom"])
+def test_a_gaussian_takes_its_mean_from_its_own_view_and_its_variance_from_the_opposing_ones(
+    multi_crop: Recipe, placement: str
+) -> None:
+    recipe = dataclasses.replace(multi_crop, latent="gaussian", placement=placement)
+    model = StochCon(recipe).eval()
+    views = some_views(recipe)
+    branches = model(views, 1.0)
+    h = [model.features(view.images) for view in views]
+    means = [F.linear(x, model.projector.weight[:64], model.projector.bias[:64]) for x in h]
+    variances = [
+        torch.log1p(torch.exp(F.linear(x, model.projector.weight[64:], model.projector.bias[64:]))) for x in h
+    ]
+    stochastic = [0, 1] if placement == "top" else [2, 3, 4]
+    opposing = [i for i in range(5) if i not in stochastic]
+    mean_variance = sum(variances[i] for i in opposing) / len(opposing)
+    for place, i in enumerate(stochastic):
+        torch.testing.assert_close(branches.parameters[place], mean_variance, atol=1e-6, rtol=1e-5)
+        normal = torch.distributions.Normal(means[i], mean_variance.sqrt())
+        z = normal.icdf(views[i].noise)  # the variate by another way
+        v = model.head(F.linear(z, model.decoder.weight, model.decoder.bias))
+        torch.testing.assert_close(branches.vectors[i], v, atol=1e-4, rtol=1e-4)
+
+
+def test_the_deviation_does_not_depend_on_the_views_own_features(multi_crop: Recipe) -> None:
+    """d sigma / d h' = 0 and d sigma / d h != 0: what keeps the variance from collapsing (section 4.2)."""
+    recipe = dataclasses.replace(multi_crop, latent="gaussian")
+    for variance, from_own, from_opposing in (("opposing", False, True), ("own", True, False)):
+        model = StochCon(dataclasses.replace(recipe, variance=variance)).eval()
+        views = some_views(recipe)
+        for view in views:
+            view.images.requires_grad_()
+        model(views, 1.0).parameters[0].sqrt().sum().backward()
+        reached = [view.images.grad is not None and bool(view.images.grad.abs().sum() > 0) for view in views]
+        assert reached == [from_own, False, *[from_opposing] * 3]
+
+
+def test_a_supervised_latent_is_bypassed_by_the_samples_that_drop_out(recipe: Recipe) -> None:
+    recipe = dataclasses.replace(
+        recipe, objective="supervised", global_views=(View(16),), latent_dropout=0.5, hard=True
+    )
+    model = StochCon(recipe, num_classes=3).eval()
+    (view,) = some_views(recipe)
+    bypass = torch.tensor([[True], [False]] * 3)
+    found = model([dataclasses.replace(view, bypass=bypass)], 0.3).vectors[0]
+    h = model.features(view.images)
+    bits = (torch.log(view.noise) - torch.log1p(-view.noise) + model.logits(h) >= 0).float()
+    torch.testing.assert_close(found[::2], model.head(h)[::2])
+    torch.testing.assert_close(found[1::2], model.head(model.decoder(bits))[1::2])
+    assert found.shape == (6, 3)
+    mean = model.class_logits(h)  # without sampling, the bits are those of the codes
+    torch.testing.assert_close(mean, model.head(model.decoder((model.logits(h) >= 0).float())))
 
 
 def test_half_of_the_bits_are_active_at_the_start(recipe: Recipe) -> None:
@@ -102,6 +157,11 @@ def test_a_recipe_survives_its_plain_form(multi_crop: Recipe) -> None:
         ({"global_views": (View(8),)}, "has 1 views"),
         ({"global_views": (View(8),) * 3}, "exactly two global"),
         ({"batch_size": 1}, "--batch-size of at least 2"),
+        ({"chunk_size": 1}, "--chunk-size from 2 to 16"),
+        ({"chunk_size": 17}, "--chunk-size from 2 to 16"),
+        ({"objective": "supervised"}, "exactly one view"),
+        ({"objective": "supervised", "global_views": (View(8),), "latent": "gaussian"}, "only be Bernoulli"),
+        ({"latent_dropout": 0.5}, "only a supervised latent"),
     ],
 )
 def test_wrong_recipes_are_refused(recipe: Recipe, changes: dict, message: str) -> None:

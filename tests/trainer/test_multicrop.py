@@ -5,8 +5,9 @@ import torch
 from trainer.dataset import Batch
 from trainer.model import StochCon
 from trainer.multicrop import dino_views
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.train import contrastive_loss, make_views
+from trainer.step import make_views, take_gradients
 
 
 def test_dino_has_two_global_and_eight_local_views() -> None:
@@ -28,9 +29,10 @@ def test_a_step_with_all_ten_views_compares_sixteen_pairs(recipe: Recipe) -> Non
     images = torch.randint(
         0, 256, (4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    views, noise = make_views(recipe, Batch(torch.arange(4), images, torch.ones(4)), 0, "cpu")
-    assert [tuple(view.shape[1:]) for view in views] == [(3, 16, 16)] * 2 + [(3, 8, 8)] * 8
-    assert [u is not None for u in noise] == [True] * 2 + [False] * 8
+    batch = Batch(torch.arange(4), images, torch.ones(4))
+    views = make_views(recipe, batch, 0, "cpu")
+    assert [tuple(view.images.shape[1:]) for view in views] == [(3, 16, 16)] * 2 + [(3, 8, 8)] * 8
+    assert [view.noise is not None for view in views] == [True] * 2 + [False] * 8
     model = StochCon(recipe)
-    contrastive_loss(recipe, model(views, noise, 1.0)).backward()
+    take_gradients(model, [batch], 0, 1.0, Ranks())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

@@ -10,11 +10,12 @@ The latent is on the second view (Figure 1). The network, the batch and the numb
 hour allows; the augmentation is SimCLR's for CIFAR-10 (Chen et al. 2020a, appendix B.9: no blur).
 """
 
+from trainer.catalogue import Entry
 from trainer.recipe import Recipe, View
 
 _VIEW = View(size=32, scale=(0.2, 1.0))
 
-RECIPE = Recipe(
+_RECIPE = Recipe(
     name="cifar10-cpu",
     image_size=32,
     global_views=(_VIEW, _VIEW),
@@ -30,4 +31,14 @@ RECIPE = Recipe(
     temperature=0.2,
     pixel_mean=(0.4914, 0.4822, 0.4465),
     pixel_std=(0.2470, 0.2435, 0.2616),
+)
+
+ENTRIES = (
+    Entry(
+        _RECIPE,
+        reproduces="Figure 1: two views, the second one through the latent; the model that ships",
+        cost="52 minutes on two cores of an AMD EPYC (Zen 5)",
+        expected="20-NN top-1 56.9 % and mAP 0.237 by codes",
+        images="cifar10-train.parquet",
+    ),
 )

@@ -1,0 +1,105 @@
+"""The recipes there are, each with what it reproduces, what it costs and what to expect of it."""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, replace
+
+from trainer.recipe import Recipe, View
+
+BOTTLENECKS = (8, 16, 32, 64, 128, 256, 512, 1024)
+"""Widths of Figure 2 left below 2048; 64 is also that of Figure 2 right, 512 that of Figure 4."""
+
+GAUSSIAN_WIDTHS = (8, 64, 512)
+"""Widths of Figure 3 below 2048, chosen here: the paper's are in the picture only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A recipe, and the words beside it."""
+
+    recipe: Recipe
+    reproduces: str
+    """Table, figure or section of the paper."""
+    cost: str
+    expected: str
+    images: str
+    """What to give for `--images`, in a word."""
+
+    @property
+    def command(self) -> str:
+        """What to type."""
+        return f"stochcon train {self.recipe.name} --images {self.images}"
+
+
+def entries() -> list[Entry]:
+    """All of them, family by family."""
+    import trainer.recipes
+
+    modules = sorted(module.name for module in pkgutil.iter_modules(trainer.recipes.__path__))
+    return [entry for name in modules for entry in importlib.import_module(f"trainer.recipes.{name}").ENTRIES]
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises ValueError, naming those that are closest."""
+    found = {entry.recipe.name: entry.recipe for entry in entries()}
+    if name not in found:
+        import difflib
+
+        close = difflib.get_close_matches(name, found, 3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(f"there is no recipe {name}: {hint}`stochcon train --list` names them all")
+    return found[name]
+
+
+def systems(
+    base: Recipe,
+    supervised_view: View,
+    *,
+    images: str,
+    cost: str,
+    expected: dict[str, str],
+    ablations: bool = True,
+) -> tuple[Entry, ...]:
+    """The paper's systems on one backbone, data set and budget.
+
+    `base` is Bernoulli-StochCon, soft and `top`, with 2048 bits. `expected` is by the part of a name
+    after the base's. Without `ablations`, only the rows of Table 1.
+    """
+    unknown = "not stated in the paper"
+    made: list[Entry] = []
+
+    def add(suffix: str, reproduces: str, recipe: Recipe) -> None:
+        named = replace(recipe, name=f"{base.name}-{suffix}")
+        made.append(Entry(named, reproduces, cost, expected.get(suffix, unknown), images))
+
+    supervised = replace(
+        base, objective="supervised", latent="none", global_views=(supervised_view,), local_views=()
+    )
+    add("bernoulli", "Table 1, StochCon Bern; Figure 4, soft top", base)
+    add("gaussian", "Table 1, StochCon Iso-Gauss; Figure 3", replace(base, latent="gaussian"))
+    add("simclr", "Table 1, SimCLR; Figure 5 left when fine-tuned", replace(base, latent="none"))
+    add("supervised", "Table 1, Supervised", supervised)
+    if not ablations:
+        return tuple(made)
+    hard_top = replace(base, hard=True)
+    soft_bottom = replace(base, placement="bottom")
+    hard_bottom = replace(soft_bottom, hard=True)
+    add("bernoulli-hard-top", "Figure 4, hard top (section 4.3)", hard_top)
+    add("bernoulli-soft-bottom", "Figure 4, soft bottom (section 4.3)", soft_bottom)
+    add("bernoulli-hard-bottom", "Figure 4, hard bottom (section 4.3)", hard_bottom)
+    also = {64: "; Figure 2 right", 512: "; Figure 4, soft top 512"}
+    for width in BOTTLENECKS:
+        variant = replace(base, num_bits=width)
+        add(f"bernoulli-{width}", f"Figure 2 left{also.get(width, '')}", variant)
+    for width in GAUSSIAN_WIDTHS:
+        variant = replace(base, latent="gaussian", num_bits=width)
+        add(f"gaussian-{width}", f"Figure 3{'; Figure 2 right' if width == 64 else ''}", variant)
+    for width in (64, base.num_bits):
+        variant = replace(base, latent="gaussian", variance="own", num_bits=width)
+        add(f"gaussian-own-{width}", "section 4.2, the collapse of the variance", variant)
+    add(
+        "supervised-bernoulli",
+        "Figure 5 right (appendix A.2)",
+        replace(supervised, latent="bernoulli", latent_dropout=0.5),
+    )
+    return tuple(made)

@@ -1,0 +1,29 @@
+"""Options that several of the trainer's commands have. Nothing heavy is imported until one runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Images = Annotated[
+    list[Path],
+    typer.Option("--images", help="A folder of images, a Parquet file or a .tar; may be repeated."),
+]
+
+Queries = Annotated[
+    list[Path], typer.Option("--queries", help="Labelled images to measure on, held out; may be repeated.")
+]
+
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")]
+
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.", min=1)]
+
+
+def prepare_torch(device: str, threads: int | None = None) -> None:
+    """Set the number of threads, and refuse a device that is not there as wrong use."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("cuda is not available to this torch: choose --device cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,121 @@
+"""`stochcon train`."""
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from trainer.commands.options import Device, Threads, prepare_torch
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe, for example cifar10-cpu; --list has them all.")
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--images", help="A folder of images, a Parquet file or a .tar; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE if left out.")] = None,
+    monitor: Annotated[
+        list[Path] | None,
+        typer.Option("--monitor", help="Held-out images: bit counts or accuracy of them after each epoch."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, in place of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step, in place of the recipe's.")] = None,
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Images in memory at a time; the gradients stay those of the batch.")
+    ] = None,
+    base_lr: Annotated[
+        float | None, typer.Option(help="Learning rate at batch 256, in place of the recipe's.")
+    ] = None,
+    precision: Annotated[
+        Literal["bf16", "fp32"] | None, typer.Option(help="In place of the recipe's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order, views and noise.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="Name the recipes, and train nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: one JSON document.")] = False,
+) -> None:
+    """Train a model. The same command again goes on where an interrupted run stopped."""
+    if list_recipes:
+        _list(as_json)
+        return
+    if recipe is None or not images:
+        missing = "a recipe" if recipe is None else "--images"
+        raise typer.BadParameter(
+            f"{missing} is missing: give RECIPE --images PATH, or --list to see the recipes"
+        )
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "chunk_size": chunk_size,
+        "base_lr": base_lr,
+        "precision": precision,
+        "seed": seed,
+    }
+    from trainer.catalogue import find_recipe
+
+    try:
+        chosen = dataclasses.replace(
+            find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
+        )
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    from trainer.sources import open_source
+    from trainer.train import train as run_training
+
+    prepare_torch(device, threads)
+    folder = out or Path("runs") / chosen.name
+    try:
+        run_training(
+            chosen,
+            open_source(images),
+            folder,
+            device=device,
+            held_out=open_source(monitor) if monitor else None,
+            checkpoint_every_s=checkpoint_every,
+            command=shlex.join(["stochcon", *sys.argv[1:]]),
+        )
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    except FloatingPointError as exc:
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(f"trained {chosen.name} into {folder}")
+
+
+def _list(as_json: bool) -> None:
+    from trainer.catalogue import entries
+
+    found = entries()
+    if as_json:
+        rows = [
+            {
+                "name": entry.recipe.name,
+                "reproduces": entry.reproduces,
+                "command": entry.command,
+                "cost": entry.cost,
+                "expected": entry.expected,
+                "recipe": entry.recipe.to_dict(),
+            }
+            for entry in found
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("recipe", "reproduces", "cost", "expected")
+    for entry in found:
+        table.add_row(entry.recipe.name, entry.reproduces, entry.cost, entry.expected)
+    Console().print(table)
+    typer.echo("stochcon train RECIPE --images PATH; --json has each one's command and all its settings")

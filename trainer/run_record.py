@@ -1,0 +1,76 @@
+"""`run.json`: what a run is and how far it has come, in words that need no torch to be read."""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.recipe import Recipe
+
+RUN_RECORD = "run.json"
+_FORMAT = 1
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Written at the start of a run and at each checkpoint; time adds up over interruptions."""
+
+    path: Path
+    values: dict[str, Any]
+    _seconds: float
+    _since_s: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        recipe: Recipe,
+        classes: list[str],
+        num_images: int,
+        images: str,
+        num_steps: int,
+        command: str,
+        device: str,
+        ranks: int = 1,
+    ) -> "RunRecord":
+        """Start the record of a run in `folder`, or go on with the one that is there."""
+        path = folder / RUN_RECORD
+        seconds = float(json.loads(path.read_text())["seconds"]) if path.exists() else 0.0
+        values = {
+            "format": _FORMAT,
+            "recipe": recipe.to_dict(),
+            "classes": classes,
+            "num_images": num_images,
+            "images": images,
+            "command": command,
+            "hardware": describe_hardware(device),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "ranks": ranks,
+            "num_steps": num_steps,
+        }
+        return cls(path, values, seconds)
+
+    def save(self, step: int) -> None:
+        """Write the record after `step` steps, atomically."""
+        seconds = round(self._seconds + time.monotonic() - self._since_s, 1)
+        partial = self.path.with_name(f"{RUN_RECORD}.part")
+        partial.write_text(json.dumps({**self.values, "steps": step, "seconds": seconds}, indent=1) + "\n")
+        partial.replace(self.path)
+
+
+def describe_hardware(device: str) -> str:
+    """The processor or GPU that a network runs on, as its maker names it."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = names[0].partition(":")[2].strip() if names else name
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
