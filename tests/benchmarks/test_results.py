@@ -1,0 +1,102 @@
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results import Images, command_of, table
+from tests.tiny_images import make_png, write_parquet
+from trainer.catalogue import entries
+
+
+@pytest.fixture
+def cifar10(tmp_path: Path) -> Path:
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    labels = [i % 3 for i in range(256)]
+    pictures = [make_png(x, i) for i, x in enumerate(labels)]
+    write_parquet(folder / "train.parquet", pictures, labels)
+    write_parquet(folder / "test.parquet", pictures[:20], labels[:20])
+    return folder
+
+
+def start(cifar10: Path, out: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "benchmarks.results", "--cifar10", str(cifar10)]
+    command += ["--tiny-imagenet", str(cifar10), "--out", str(out), *options]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+
+
+def run(cifar10: Path, out: Path, *options: str) -> tuple[int, str]:
+    process = start(cifar10, out, *options)
+    printed = process.communicate(timeout=240)[0]
+    return process.returncode, printed
+
+
+def test_the_table_has_a_recipe_and_an_own_name_and_product_for_each_task(cifar10: Path) -> None:
+    images = Images.of(cifar10)
+    tasks = table(images, images, Path("out"))
+    recipes = {entry.recipe.name for entry in entries()}
+    names, seen = [task.name for task in tasks], set()
+    assert len(set(names)) == len(names)
+    assert len({task.product for task in tasks}) == len(tasks)
+    for task in tasks:
+        assert task.after is None or task.after in seen, "a task comes after the one it needs"
+        seen.add(task.name)
+        assert task.arguments[0] != "train" or task.arguments[1] in recipes
+    # Two seeds of each system that a claim is made about.
+    for system in ("bernoulli", "gaussian", "simclr", "supervised"):
+        assert {f"head-{system}-0", f"head-{system}-1"} <= set(names)
+
+
+def test_a_killed_table_goes_on_and_what_is_done_is_not_done_again(cifar10: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "out", "head-supervised-0"
+    process = start(cifar10, out, "--only", name)
+    deadline = time.monotonic() + 240
+    while not (out / name / "metrics.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert "done" not in run(cifar10, out, "--only", name, "--list")[1]
+
+    code, printed = run(cifar10, out, "--only", name)
+    assert code == 0
+    assert printed.count("head-supervised-0: stochcon train") == 1
+    record = json.loads((out / name / "run.json").read_text())
+    assert record["steps"] == record["num_steps"] == 10
+    assert record["classes"] == ["red", "green", "blue"]
+    assert "test_top1" in (out / name / "metrics.jsonl").read_text()
+    assert run(cifar10, out, "--only", name) == (0, "")
+    assert "done" in run(cifar10, out, "--only", name, "--list")[1]
+
+
+def test_two_processes_do_not_take_the_same_task(cifar10: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "locks").mkdir(parents=True)
+    with (out / "locks" / "head-simclr-0.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run(cifar10, out, "--only", "head-simclr-0") == (0, "")
+    assert not (out / "head-simclr-0").exists()
+
+
+def test_a_task_that_fails_is_said_and_fails_the_command(cifar10: Path, tmp_path: Path) -> None:
+    (cifar10 / "train.parquet").write_bytes(b"no parquet")
+    code, printed = run(cifar10, tmp_path / "out", "--only", "head-simclr-0*")
+    assert code == 1
+    assert "head-simclr-0: failed with exit code 2" in printed
+    assert "head-simclr-0:probe" not in printed  # what follows it cannot be done
+
+
+def test_commands_can_be_pasted_into_a_shell(cifar10: Path) -> None:
+    images = Images.of(cifar10)
+    (task,) = (task for task in table(images, images, Path("a b")) if task.name == "head-gaussian-1")
+    assert command_of(task).startswith("stochcon train cifar10-small-gaussian --images ")
+    assert "--out 'a b/head-gaussian-1' --epochs 10 --seed 1 --threads 1" in command_of(task)
