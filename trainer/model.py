@@ -44,8 +44,8 @@ class _Draw:
     parameters: Tensor
 
 
-class StochCon(nn.Module):
-    """Figure 1 with any latent; SimCLR, or a plain classifier, when the recipe has none.
+class Encoder(nn.Module):
+    """f, pi and q(z|x): the part of Figure 1 that is kept when training is over.
 
     Inputs are float RGB in [0, 1], [N, 3, H, W]; the mean and deviation are the model's own, so that
     training, evaluation and the exported graph share them.
@@ -54,10 +54,8 @@ class StochCon(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, recipe: Recipe, num_classes: int = 0) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        if (recipe.objective == "supervised") != (num_classes > 0):
-            raise ValueError(f"recipe {recipe.name} is {recipe.objective} and num_classes is {num_classes}")
         self.recipe = recipe
         self.register_buffer("mean", torch.tensor(recipe.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(recipe.pixel_std).view(3, 1, 1), persistent=False)
@@ -68,11 +66,6 @@ class StochCon(nn.Module):
             # they would make nearly every bit 1.
             parameters = 2 if recipe.latent == "gaussian" else 1
             self.projector = nn.Linear(width, parameters * recipe.num_bits)
-            self.decoder = nn.Linear(recipe.num_bits, width)
-        if recipe.objective == "supervised":
-            self.head: nn.Module = nn.Linear(width, num_classes)
-        else:
-            self.head = _head(width, recipe.head_hidden, recipe.head_width, recipe.head_layers)
 
     def features(self, images: Tensor) -> Tensor:
         """h = f(x): [N, 3, H, W] in [0, 1] to [N, num_features]."""
@@ -88,6 +81,22 @@ class StochCon(nn.Module):
         """mu and sigma^2 of pi(h), for a Gaussian q(z|x): float32 [N, num_bits] each (section 4.2)."""
         mu, spread = self.projector(features).float().chunk(2, dim=1)
         return mu, F.softplus(spread) + _SMALLEST_VARIANCE
+
+
+class StochCon(Encoder):
+    """Figure 1 with any latent; SimCLR, or a plain classifier, when the recipe has none."""
+
+    def __init__(self, recipe: Recipe, num_classes: int = 0) -> None:
+        if (recipe.objective == "supervised") != (num_classes > 0):
+            raise ValueError(f"recipe {recipe.name} is {recipe.objective} and num_classes is {num_classes}")
+        super().__init__(recipe)
+        width = self.backbone.num_features
+        if recipe.latent != "none":
+            self.decoder = nn.Linear(recipe.num_bits, width)
+        if recipe.objective == "supervised":
+            self.head: nn.Module = nn.Linear(width, num_classes)
+        else:
+            self.head = _head(width, recipe.head_hidden, recipe.head_width, recipe.head_layers)
 
     def class_logits(self, features: Tensor) -> Tensor:
         """Of a supervised recipe, without sampling: float32 [N, num_classes].

@@ -1,4 +1,4 @@
-"""Learning rate and Gumbel temperature by step."""
+"""Learning rates and Gumbel temperature by step."""
 
 import math
 
@@ -9,6 +9,11 @@ def learning_rate(step: int, num_steps: int, warmup_steps: int, peak: float) -> 
         return peak * (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def stepped_rate(step: int, num_steps: int, first: float) -> float:
+    """`first`, and a tenth of it from 80 % of the steps on (appendix A.3)."""
+    return first * (0.1 if 10 * step >= 8 * num_steps else 1.0)
 
 
 def gumbel_temperature(step: int, num_steps: int, start: float, end: float) -> float:
