@@ -21,7 +21,7 @@ from trainer.objective import objective
 from trainer.randomness import keys, uniform
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.views import make_view
+from trainer.views import as_floats, make_view
 
 _NOISE_STREAM = 1
 _BYPASS_STREAM = 2
@@ -82,13 +82,12 @@ def make_views(recipe: Recipe, batch: Batch, step: int, device: torch.device | s
     """The views [N, 3, S, S] of a batch, with noise [N, num_bits] for each stochastic one."""
     samples = batch.samples.to(device)
     aspects = batch.aspects.to(device)
-    # [N, S, S, 3] bytes to [N, 3, S, S] floats in [0, 1]
-    images = batch.images.to(device).permute(0, 3, 1, 2).float().div_(255)
+    images = as_floats(batch.images.to(device))
     views: list[ViewInput] = []
     for number, view in enumerate(recipe.views):
         key = keys(recipe.seed, step, samples, number)
-        order_key = keys(recipe.seed, step, torch.full((1,), -1, dtype=torch.int64, device=device), number)
-        made = make_view(images, aspects, key, order_key, view).contiguous(memory_format=torch.channels_last)
+        order_key = keys(recipe.seed, step, torch.full((1,), -1, dtype=torch.int64), number)
+        made = make_view(images, aspects, key, order_key, view)
         noise = bypass = None
         if number in recipe.stochastic_views:
             noise = uniform(key, recipe.num_bits, _NOISE_STREAM)
