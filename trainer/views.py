@@ -45,10 +45,12 @@ def make_view(images: Tensor, aspects: Tensor, key: Tensor, order_key: Tensor, v
     crop = torch.stack(crop_boxes(view.scale, aspects, *u[:, :4].unbind(dim=1)), dim=1)
     order = _ORDERS[int(uniform(order_key, 1).item() * len(_ORDERS))]
     count = len(images)
-    out = images.new_empty((count, 3, view.size, view.size)).to(memory_format=torch.channels_last)
-    part = count if images.is_cuda else max(1, _CHUNK_PIXELS * torch.get_num_threads() // view.size**2)
-    for start in range(0, count, part):
-        chunk = slice(start, start + part)
+    shape = (count, 3, view.size, view.size)
+    out = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
+    at_once = count if images.is_cuda else _CHUNK_PIXELS * torch.get_num_threads() // view.size**2
+    at_once = max(1, at_once)
+    for start in range(0, count, at_once):
+        chunk = slice(start, start + at_once)
         cropped = _crop(images[chunk], crop[chunk], u[chunk, 4] < view.flip, view.size)
         out[chunk] = _recolour(cropped, u[chunk], order, view)
     return out
@@ -59,16 +61,16 @@ def _crop(images: Tensor, crop: Tensor, mirrored: Tensor, size: int) -> Tensor:
     side = images.shape[-1]
     left, top, width, height = (crop * side).unbind(dim=1)
     # A mirrored image is one whose columns are read backwards.
-    left = torch.where(mirrored, left + width, left)
-    columns = resample_matrix(left, torch.where(mirrored, -width, width), side, size)
-    return _separable(images, resample_matrix(top, height, side, size), columns)
+    left, width = torch.where(mirrored, left + width, left), torch.where(mirrored, -width, width)
+    both = resample_matrix(torch.cat([top, left]), torch.cat([height, width]), side, size)
+    return _separable(images, *both.chunk(2))
 
 
 def _recolour(images: Tensor, u: Tensor, order: tuple[int, ...], view: View) -> Tensor:
     """Colour jitter in the order given, then loss of colour, blur and solarisation, each by chance."""
     jittered = (u[:, 5] < view.jitter).to(images.dtype)
     out = images
-    for operation in order:
+    for operation in order if view.jitter else ():
         if operation == 0 and view.brightness:
             out = adjust_brightness(out, _factor(u[:, 6], view.brightness, jittered))
         elif operation == 1 and view.contrast:
@@ -113,12 +115,13 @@ def resample_matrix(start: Tensor, length: Tensor, side: int, size: int) -> Tens
     `start` and `length` are in pixels, [N]; a span of negative length is read backwards. The filter is the
     antialiased triangle of Pillow's `Image.resize(..., BILINEAR, box=...)`.
     """
-    step = (length / size)[:, None, None]
-    support = step.abs().clamp_(min=1)
-    centres = start[:, None, None] + (torch.arange(size, device=start.device)[:, None] + 0.5) * step
+    step = (length / size)[:, None]
+    scale = 1 / step.abs().clamp_(min=1)
+    centres = start[:, None] + (torch.arange(size, device=start.device) + 0.5) * step
     pixels = torch.arange(side, device=start.device) + 0.5
-    weights = (1 - (pixels - centres).abs_() / support).clamp_(min=0)
-    return weights / weights.sum(dim=2, keepdim=True)
+    distances = ((centres * scale)[:, :, None] - (pixels * scale)[:, None]).abs_()
+    weights = distances.sub_(1).clamp_(max=0)  # all negated, and so is their sum
+    return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
@@ -150,8 +153,7 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the grey image."""
-    luma = _luma(images).mul_(1 - factor)
-    return (images * factor).add_(luma).clamp_(0, 1)
+    return torch.lerp(_luma(images), images, factor).clamp_(0, 1)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
