@@ -3,17 +3,19 @@
 Randomness is keyed by step and sample, so weights, momenta and the step are all the state there is.
 """
 
+import dataclasses
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainer.recipe import Recipe
+from trainer.recipe import FineTuning, Recipe
 
 CHECKPOINT = "last.pt"
 _FORMAT = 2
@@ -30,7 +32,21 @@ class Checkpoint:
     images: str
     """Fingerprint of the source, which a resumed run must have again."""
     classes: list[str]
-    """Names of the classes of a supervised run; empty otherwise."""
+    """Names of the classes of a supervised or fine-tuned run; empty otherwise."""
+    finetuning: FineTuning | None = None
+    """What makes the run one of fine-tuning: then the model is a `Classifier`, and `recipe` that of the
+    network it started from."""
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    """Of a fine-tuned run: accuracies after each epoch so far."""
+
+
+def digest(weights: dict[str, Any]) -> str:
+    """SHA-256, in hex, over the names and values of a state on CPU: one for each set of weights."""
+    found = hashlib.sha256()
+    for name, tensor in weights.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 @contextmanager
@@ -58,6 +74,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
                 "optimizer": checkpoint.optimizer,
                 "images": checkpoint.images,
                 "classes": checkpoint.classes,
+                "finetuning": checkpoint.finetuning and dataclasses.asdict(checkpoint.finetuning),
+                "scores": checkpoint.scores,
             },
             file,
         )
@@ -86,6 +104,8 @@ def load(folder: Path) -> Checkpoint | None:
                 optimizer=state["optimizer"],
                 images=state["images"],
                 classes=state["classes"],
+                finetuning=FineTuning(**state["finetuning"]) if state.get("finetuning") else None,
+                scores=state.get("scores", {}),
             )
     except OSError as exc:
         raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc

@@ -2,6 +2,7 @@
 
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
+from trainer.commands.probe import probe
 from trainer.commands.train import train
 
-VERBS = (train, evaluate, export)
+VERBS = (train, probe, evaluate, export)

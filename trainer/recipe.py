@@ -1,7 +1,8 @@
-"""A recipe: everything that decides a run, typed and frozen. It travels in checkpoint and model."""
+"""Everything that decides a run, typed and frozen. It travels in checkpoint and model."""
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,12 @@ class View:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     """Probability of inverting values of at least one half."""
+
+
+Precision = Literal["bf16", "fp32"]
+
+Representation = Literal["h", "z", "bits"]
+"""What a linear layer reads of an image: pooled features, the latent, or the bits of its stored code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class Recipe:
 
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "bf16"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -156,6 +163,13 @@ class Recipe:
         return frozenset(range(count) if self.placement == "top" else range(count, len(self.views)))
 
     @property
+    def representations(self) -> tuple[Representation, ...]:
+        """What a linear layer can read of this recipe's networks."""
+        if self.latent == "none":
+            return ("h",)
+        return ("h", "z", "bits") if self.latent == "bernoulli" else ("h", "z")
+
+    @property
     def view_pairs(self) -> tuple[tuple[int, int], ...]:
         """The pairs of views that the loss compares: a global with a local one, or the only two."""
         if not self.local_views:
@@ -177,6 +191,33 @@ class Recipe:
         for key in ("pixel_mean", "pixel_std"):
             known[key] = tuple(known[key])
         return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """How a trained network goes on with labels (appendix A.3)."""
+
+    on: Representation
+    """What the new linear layer reads."""
+    weights: str
+    """Digest of the weights that it starts from."""
+    epochs: int = 20
+    batch_size: int = 256
+    lr: float = 3e-4
+    """Of Adam, at every batch size; a tenth of it from 80 % of the steps on."""
+    precision: Precision = "bf16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError(
+                f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
+                "and --batch-size of at least 2"
+            )
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}: give --lr above 0")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: give --seed from 0 to 2^63 - 1")
 
 
 def _view(values: dict[str, Any]) -> View:

@@ -1,0 +1,107 @@
+"""`stochcon probe`."""
+
+import json
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch
+
+if TYPE_CHECKING:
+    from trainer.probe import Scores
+
+
+def probe(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    images: Images,
+    queries: Queries,
+    target: Annotated[
+        str | None, typer.Option(help="A numeric column to regress on, instead of classifying.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of layers, order, views and noise.")] = 0,
+    precision: Annotated[
+        Literal["bf16", "fp32"] | None, typer.Option(help="Of the backbone; the recipe's if left out.")
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """Train linear layers on a frozen network, on each of its representations (appendix A.3).
+
+    What is found is kept in the run, as probe.json or probe-COLUMN.json.
+    """
+    if target is not None and not re.fullmatch(r"[\w.-]+", target):
+        raise typer.BadParameter(f"--target is {target}: give a name of letters, digits, dots and dashes")
+    from trainer.probe import ProbeSettings
+    from trainer.probe import probe as run_probe
+    from trainer.runs import load_run
+    from trainer.scores import summary, write_json
+    from trainer.sources import open_source
+    from trainer.targets import Classification, Regression, Task
+
+    prepare_torch(device, threads)
+    started_s = time.monotonic()
+    try:
+        settings = ProbeSettings(epochs, batch_size, seed)
+        trained = load_run(run)
+        train, test = open_source(images), open_source(queries)
+        task: Task = Classification(train, test) if target is None else Regression(train, test, target)
+        used = precision or trained.recipe.precision
+        found = run_probe(trained.model.to(device), train, test, task, settings, used, _say)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    except FloatingPointError as exc:
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    main, *others = found[0]["h"]
+    values: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "precision": used,
+        "sampled_at_test": False,
+        "num_images": len(task.learnable),
+        "num_queries": len(task.measurable),
+        "seconds": round(time.monotonic() - started_s, 1),
+        "command": shlex.join(["stochcon", *sys.argv[1:]]),
+    }
+    if isinstance(task, Regression):
+        values["baseline_mae"] = round(task.baseline_mae, 6)
+    values["representations"] = {
+        name: summary(main, [scores[name][main] for scores in found])
+        | {other: [round(scores[name][other], 6) for scores in found] for other in others}
+        for name in found[0]
+    }
+    write_json(run / ("probe.json" if target is None else f"probe-{target}.json"), values)
+    if as_json:
+        typer.echo(json.dumps(values))
+    else:
+        _print_table(main, values)
+
+
+def _say(epoch: int, scores: "Scores") -> None:
+    told = "  ".join(f"{name} {next(iter(values.values())):.4f}" for name, values in scores.items())
+    typer.echo(f"epoch {epoch}  {told}", err=True)
+
+
+def _print_table(main: str, values: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "representation", f"{main}, last", f"{main}, best", "of epoch", *(["MAE, last"] * (main == "r2"))
+    )
+    for name, scores in values["representations"].items():
+        cells = [f"{scores['last']:.4f}", f"{scores['best']:.4f}", str(scores["best_epoch"])]
+        table.add_row(name, *cells, *([f"{scores['mae'][-1]:.4g}"] if "mae" in scores else []))
+    console = Console()
+    console.print(table)
+    if "baseline_mae" in values:
+        console.print(f"MAE of always saying the mean: {values['baseline_mae']:.4g}")

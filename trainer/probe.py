@@ -1,0 +1,159 @@
+"""Linear probes of a frozen network (A.3's *Frozen*): one layer for each representation, all at once.
+
+The layers share no parameter, so training them together on one forward pass gives what training each alone
+would. Their inputs are taken as they are, neither centred nor scaled.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from trainer.augmentation import crop_and_flip, latent_noise
+from trainer.classifier import Encoded, represent, width_of
+from trainer.dataset import Dataset
+from trainer.frozen import FrozenEncoder
+from trainer.model import Encoder
+from trainer.recipe import Precision, Representation
+from trainer.schedules import stepped_rate
+from trainer.sources import Source
+from trainer.targets import Task
+
+LEARNING_RATE = 3e-4
+"""Of Adam (appendix A.3)."""
+
+SAMPLED = "z_sampled"
+"""The layer on the z of a Bernoulli latent once more, measured on variates instead of probabilities."""
+
+_ROWS = 1000
+"""Held-out images measured at a time."""
+
+Scores = dict[str, dict[str, float]]
+"""By representation, and then by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """How the layers are trained."""
+
+    epochs: int = 20
+    batch_size: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs and --batch-size "
+                "of at least 1"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: give --seed from 0 to 2^63 - 1")
+
+
+def probe(
+    model: Encoder,
+    train: Source,
+    test: Source,
+    task: Task,
+    settings: ProbeSettings,
+    precision: Precision,
+    on_epoch: Callable[[int, Scores], None] = lambda epoch, scores: None,
+) -> list[Scores]:
+    """Train linear layers on `model`, which stays as it is; what is measured after each epoch.
+
+    z is sampled anew for every image of every step in training. `on_epoch` is told the number of epochs
+    done, and their last scores. Raises ValueError if there are fewer images than a batch, or none that can
+    be read, and FloatingPointError if a loss is not finite.
+    """
+    frozen = FrozenEncoder(model, precision)
+    recipe, device = frozen.recipe, frozen.device
+    steps_per_epoch = len(task.learnable) // settings.batch_size
+    if steps_per_epoch == 0:
+        raise ValueError(
+            f"there are {len(task.learnable)} images to learn from and a batch takes {settings.batch_size}: "
+            f"give --batch-size of at most {len(task.learnable)}"
+        )
+    num_steps = settings.epochs * steps_per_epoch
+    layers = nn.ModuleDict(
+        {on: _layer(width_of(model, on), task, settings.seed) for on in recipe.representations}
+    ).to(device)
+    optimizer = torch.optim.Adam(layers.parameters(), LEARNING_RATE, fused=True)
+    with Dataset(test, recipe.preprocessing) as held_out:
+        measured, numbers = frozen.encode(held_out, task.measurable)
+    found: list[Scores] = []
+    with Dataset(train, recipe.training_preprocessing) as dataset:
+        batches = dataset.batches(_orders(train, task.learnable, settings, steps_per_epoch))
+        for step, batch in enumerate(batches):
+            if len(batch.samples):
+                images = crop_and_flip(batch, recipe.image_size, settings.seed, step, device)
+                noise = None
+                if recipe.latent == "bernoulli":
+                    noise = latent_noise(batch.samples, recipe.num_bits, settings.seed, step, 0, device)
+                encoded = frozen(images)
+                loss = torch.zeros((), device=device)
+                for on in recipe.representations:
+                    loss = loss + task.loss(layers[on](represent(recipe, on, encoded, noise)), batch.samples)
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss is {float(loss)} at step {step + 1}: the run's weights or the targets "
+                        "hold values that are not finite"
+                    )
+                for group in optimizer.param_groups:
+                    group["lr"] = stepped_rate(step, num_steps, LEARNING_RATE)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            if (step + 1) % steps_per_epoch == 0:
+                found.append(_measure(frozen, layers, task, measured, numbers, settings.seed, step))
+                on_epoch(len(found), found[-1])
+        if len(dataset.broken) >= len(task.learnable):
+            raise ValueError(f"no image can be read; the first: {next(iter(dataset.broken.values()))}")
+    return found
+
+
+@torch.no_grad()
+def _measure(
+    frozen: FrozenEncoder,
+    layers: nn.ModuleDict,
+    task: Task,
+    measured: Encoded,
+    numbers: Tensor,
+    seed: int,
+    step: int,
+) -> Scores:
+    """Scores on the held-out images: nothing sampled, but for `z_sampled`."""
+    recipe = frozen.recipe
+    wanted: list[tuple[str, Representation]] = [(on, on) for on in recipe.representations]
+    if recipe.latent == "bernoulli":
+        wanted.append((SAMPLED, "z"))
+    outputs: dict[str, list[Tensor]] = {name: [] for name, _ in wanted}
+    for start in range(0, len(numbers), _ROWS):
+        rows = slice(start, start + _ROWS)
+        encoded = Encoded(measured.h[rows], None if measured.latent is None else measured.latent[rows])
+        for name, on in wanted:
+            noise = None
+            if name == SAMPLED:
+                noise = latent_noise(numbers[rows], recipe.num_bits, seed, step, 1, frozen.device)
+            outputs[name].append(layers[on](represent(recipe, on, encoded, noise)))
+    return {name: task.scores(torch.cat(parts), numbers) for name, parts in outputs.items()}
+
+
+def _layer(width: int, task: Task, seed: int) -> nn.Linear:
+    torch.manual_seed(seed)  # for each, so that a layer starts alike whatever is beside it
+    return nn.Linear(width, task.num_outputs)
+
+
+def _orders(
+    source: Source, learnable: npt.NDArray[np.int64], settings: ProbeSettings, steps_per_epoch: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Image numbers of each step. The last images of an epoch that fill no batch are left out."""
+    wanted = np.zeros(len(source), np.bool_)
+    wanted[learnable] = True
+    for epoch in range(settings.epochs):
+        order = source.epoch_order(settings.seed, epoch)
+        order = order[wanted[order]]
+        for position in range(steps_per_epoch):
+            yield order[position * settings.batch_size : (position + 1) * settings.batch_size]
