@@ -2,6 +2,8 @@
 
 import io
 import json
+import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,16 @@ def make_png(label: int, seed: int, side: int = 16) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(encoded, "PNG")
     return encoded.getvalue()
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]], kind: int = tarfile.PAX_FORMAT) -> Path:
+    """A shard with these members, in this order."""
+    with tarfile.open(path, "w", format=kind) as shard:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+    return path
 
 
 def write_parquet(path: Path, images: list[bytes | None], labels: list[int] | None = None) -> Path:

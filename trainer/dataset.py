@@ -20,6 +20,7 @@ from contracts.errors import StochConError
 from contracts.manifest import Preprocessing
 from contracts.pixels import ImageLimits, open_image, resize, to_rgb
 from trainer.sources import Source
+from trainer.sources.order import permutation
 
 CACHE_BYTES = 2 * 2**30
 """Sets that fit are decoded once and kept."""
@@ -153,4 +154,4 @@ class _Pending:
 
 def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """The order of the images in an epoch: the same wherever and whenever it is asked for."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+    return permutation(seed, epoch, count)
