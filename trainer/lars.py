@@ -5,7 +5,7 @@ decay. Biases and normalisation parameters get neither decay nor adaptation: wit
 contrastive training diverges.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,16 +50,12 @@ class LARS(Optimizer):
                 continue
             grads = [p.grad for p in params]
             momenta = [self._momentum(p) for p in params]
-            rates: list[float] | list[Tensor] = [group["lr"]] * len(params)
+            torch._foreach_mul_(momenta, group["momentum"])
             if group["adapt"]:
                 grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
-                rates = [
-                    group["lr"] * _trust(w, g, group["eta"])
-                    for w, g in zip(torch._foreach_norm(params), torch._foreach_norm(grads), strict=True)
-                ]
-            torch._foreach_mul_(momenta, group["momentum"])
-            for momentum, grad, rate in zip(momenta, grads, rates, strict=True):
-                momentum.add_(grad * rate)
+                trust = _trust(torch._foreach_norm(params), torch._foreach_norm(grads), group["eta"])
+                torch._foreach_mul_(grads, trust.unbind())
+            torch._foreach_add_(momenta, grads, alpha=group["lr"])
             torch._foreach_sub_(params, momenta)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
@@ -79,7 +75,8 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def _trust(weight_norm: Tensor, grad_norm: Tensor, eta: float) -> Tensor:
-    """eta |w| / |g|, and 1 where either is 0."""
-    ratio = eta * weight_norm / grad_norm
-    return torch.where((weight_norm > 0) & (grad_norm > 0), ratio, torch.ones_like(ratio))
+def _trust(weight_norms: Sequence[Tensor], grad_norms: Sequence[Tensor], eta: float) -> Tensor:
+    """eta |w| / |g| of each parameter, and 1 where either norm is 0."""
+    weight, grad = torch.stack(list(weight_norms)), torch.stack(list(grad_norms))
+    ratio = eta * weight / grad
+    return torch.where((weight > 0) & (grad > 0), ratio, torch.ones_like(ratio))

@@ -14,6 +14,8 @@ from torch import Tensor
 _GOLDEN: Final = 0x9E3779B97F4A7C15 - 2**64
 _MIX1: Final = 0xBF58476D1CE4E5B9 - 2**64
 _MIX2: Final = 0x94D049BB133111EB - 2**64
+_CHUNK_NUMBERS: Final = 2**16
+"""Numbers that a CPU thread hashes at once, so that its cache holds them through all operations."""
 
 
 def keys(seed: int, step: int, samples: Tensor, view: int) -> Tensor:
@@ -29,10 +31,16 @@ def uniform(key: Tensor, count: int, stream: int = 0) -> Tensor:
 
     `stream` (below 2^16) separates independent uses of one key, such as augmentation and latent noise.
     """
-    counter = torch.arange(1, count + 1, device=key.device).add_(stream << 32)
-    bits = _mix(key[:, None] + counter * _GOLDEN)
-    # The upper 24 bits fill a float32's mantissa; half a unit keeps 0 and 1 out, so logs are finite.
-    return _shift(bits, 40).to(torch.float32).add_(0.5).mul_(2.0**-24).clamp_(max=1 - 2.0**-24)
+    counter = torch.arange(1, count + 1, device=key.device).add_(stream << 32).mul_(_GOLDEN)
+    out = torch.empty((len(key), count), device=key.device)
+    at_once = len(key) if key.is_cuda else _CHUNK_NUMBERS * torch.get_num_threads() // count
+    at_once = max(1, at_once)
+    for start in range(0, len(key), at_once):
+        rows = slice(start, start + at_once)
+        bits = _mix(key[rows, None] + counter)
+        # The upper 24 bits fill a float32's mantissa; half a unit keeps 0 and 1 out, so logs are finite.
+        out[rows].copy_(_shift(bits, 40)).add_(0.5).mul_(2.0**-24).clamp_(max=1 - 2.0**-24)
+    return out
 
 
 def _mix(z: Tensor) -> Tensor:
