@@ -111,6 +111,18 @@ def train(context: typer.Context) -> None:
 
 
 @app.command(add_help_option=False, context_settings=HANDED_ON)
+def finetune(context: typer.Context) -> None:
+    """Train a model on, with labels."""
+    _hand_to_trainer(context)
+
+
+@app.command(add_help_option=False, context_settings=HANDED_ON)
+def probe(context: typer.Context) -> None:
+    """Train linear layers on a frozen model."""
+    _hand_to_trainer(context)
+
+
+@app.command(add_help_option=False, context_settings=HANDED_ON)
 def export(context: typer.Context) -> None:
     """Write a trained model as one ONNX file."""
     _hand_to_trainer(context)

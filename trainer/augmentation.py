@@ -6,7 +6,7 @@ from torch import Tensor
 from trainer.dataset import Batch
 from trainer.randomness import keys, uniform
 from trainer.recipe import View
-from trainer.views import make_view
+from trainer.views import as_floats, make_view
 
 _NOISE_STREAM = 1
 
@@ -16,7 +16,7 @@ def crop_and_flip(batch: Batch, size: int, seed: int, step: int, device: torch.d
 
     8 to 100 % of the area, as is standard for ImageNet.
     """
-    images = batch.images.to(device).permute(0, 3, 1, 2).float().div_(255)
+    images = as_floats(batch.images.to(device))
     key = keys(seed, step, batch.samples.to(device), 0)
     order_key = torch.zeros(1, dtype=torch.int64)  # of operations on colour, of which there are none
     view = View(size=size, jitter=0, brightness=0, contrast=0, saturation=0, hue=0, grey=0)

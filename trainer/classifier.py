@@ -68,9 +68,17 @@ class Classifier(Encoder):
         self.on: Representation = on
         self.head = nn.Linear(width_of(self, on), num_classes)
 
+    def adopt(self, encoder: Encoder) -> None:
+        """Take over the weights and statistics of backbone and latent."""
+        kept = self.state_dict()
+        theirs = encoder.state_dict()
+        self.load_state_dict(
+            {name: kept[name] if name.startswith("head.") else theirs[name] for name in kept}
+        )
+
     def class_logits(self, features: Tensor, noise: Tensor | None = None) -> Tensor:
         """float32 [N, num_classes] from features [N, num_features]; without `noise` nothing is sampled."""
-        encoded = Encoded(features, latent_of(self, features))
+        encoded = Encoded(features, None if self.on == "h" else latent_of(self, features))
         logits: Tensor = self.head(represent(self.recipe, self.on, encoded, noise))
         return logits.float()
 

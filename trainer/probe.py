@@ -4,17 +4,16 @@ The layers share no parameter, so training them together on one forward pass giv
 would. Their inputs are taken as they are, neither centred nor scaled.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from trainer.augmentation import crop_and_flip, latent_noise
 from trainer.classifier import Encoded, represent, width_of
 from trainer.dataset import Dataset
+from trainer.epochs import Epochs
 from trainer.frozen import FrozenEncoder
 from trainer.model import Encoder
 from trainer.recipe import Precision, Representation
@@ -43,15 +42,6 @@ class ProbeSettings:
     batch_size: int = 256
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs and --batch-size "
-                "of at least 1"
-            )
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}: give --seed from 0 to 2^63 - 1")
-
 
 def probe(
     model: Encoder,
@@ -70,13 +60,7 @@ def probe(
     """
     frozen = FrozenEncoder(model, precision)
     recipe, device = frozen.recipe, frozen.device
-    steps_per_epoch = len(task.learnable) // settings.batch_size
-    if steps_per_epoch == 0:
-        raise ValueError(
-            f"there are {len(task.learnable)} images to learn from and a batch takes {settings.batch_size}: "
-            f"give --batch-size of at most {len(task.learnable)}"
-        )
-    num_steps = settings.epochs * steps_per_epoch
+    epochs = Epochs(train, task.learnable, settings.epochs, settings.batch_size, settings.seed)
     layers = nn.ModuleDict(
         {on: _layer(width_of(model, on), task, settings.seed) for on in recipe.representations}
     ).to(device)
@@ -85,7 +69,7 @@ def probe(
         measured, numbers = frozen.encode(held_out, task.measurable)
     found: list[Scores] = []
     with Dataset(train, recipe.training_preprocessing) as dataset:
-        batches = dataset.batches(_orders(train, task.learnable, settings, steps_per_epoch))
+        batches = dataset.batches(epochs.batches())
         for step, batch in enumerate(batches):
             if len(batch.samples):
                 images = crop_and_flip(batch, recipe.image_size, settings.seed, step, device)
@@ -102,11 +86,11 @@ def probe(
                         "hold values that are not finite"
                     )
                 for group in optimizer.param_groups:
-                    group["lr"] = stepped_rate(step, num_steps, LEARNING_RATE)
+                    group["lr"] = stepped_rate(step, epochs.num_steps, LEARNING_RATE)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            if (step + 1) % steps_per_epoch == 0:
+            if (step + 1) % epochs.steps_per_epoch == 0:
                 found.append(_measure(frozen, layers, task, measured, numbers, settings.seed, step))
                 on_epoch(len(found), found[-1])
         if len(dataset.broken) >= len(task.learnable):
@@ -144,16 +128,3 @@ def _measure(
 def _layer(width: int, task: Task, seed: int) -> nn.Linear:
     torch.manual_seed(seed)  # for each, so that a layer starts alike whatever is beside it
     return nn.Linear(width, task.num_outputs)
-
-
-def _orders(
-    source: Source, learnable: npt.NDArray[np.int64], settings: ProbeSettings, steps_per_epoch: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Image numbers of each step. The last images of an epoch that fill no batch are left out."""
-    wanted = np.zeros(len(source), np.bool_)
-    wanted[learnable] = True
-    for epoch in range(settings.epochs):
-        order = source.epoch_order(settings.seed, epoch)
-        order = order[wanted[order]]
-        for position in range(steps_per_epoch):
-            yield order[position * settings.batch_size : (position + 1) * settings.batch_size]

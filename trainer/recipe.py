@@ -209,15 +209,8 @@ class FineTuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(
-                f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
-                "and --batch-size of at least 2"
-            )
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}: give --lr above 0")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}: give --seed from 0 to 2^63 - 1")
 
 
 def _view(values: dict[str, Any]) -> View:
