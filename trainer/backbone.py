@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Stem = Literal["imagenet", "cifar"]
+Stem = Literal["imagenet", "cifar", "strided"]
 
 
 class BasicBlock(nn.Module):
@@ -74,7 +74,8 @@ class ResNet(nn.Module):
     """Images [N, 3, H, W] to pooled features h [N, num_features], which are never negative.
 
     `width` is the number of channels of the first stage (64 is the standard network). The `cifar` stem
-    is one 3x3 convolution without stride or pooling, as SimCLR's appendix B.9 has it for small images.
+    is one 3x3 convolution without stride or pooling, as SimCLR's appendix B.9 has it for small images; the
+    `strided` one has stride 2, and the network after it a quarter of the cost.
     """
 
     def __init__(self, depth: int = 50, stem: Stem = "imagenet", width: int = 64) -> None:
@@ -84,8 +85,8 @@ class ResNet(nn.Module):
             raise ValueError(f"width is {width}: it must be at least 1")
         super().__init__()
         block, counts = _LAYOUTS[depth]
-        if stem == "cifar":
-            self.conv1 = _conv3x3(3, width, 1)
+        if stem != "imagenet":
+            self.conv1 = _conv3x3(3, width, 2 if stem == "strided" else 1)
             self.maxpool: nn.Module = nn.Identity()
         else:
             self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)

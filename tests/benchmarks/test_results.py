@@ -71,11 +71,30 @@ def test_a_killed_table_goes_on_and_what_is_done_is_not_done_again(cifar10: Path
     assert code == 0
     assert printed.count("head-supervised-0: stochcon train") == 1
     record = json.loads((out / name / "run.json").read_text())
-    assert record["steps"] == record["num_steps"] == 10
+    assert record["steps"] == record["num_steps"] == 8
     assert record["classes"] == ["red", "green", "blue"]
     assert "test_top1" in (out / name / "metrics.jsonl").read_text()
     assert run(cifar10, out, "--only", name) == (0, "")
     assert "done" in run(cifar10, out, "--only", name, "--list")[1]
+
+
+def test_a_run_without_weights_is_done_as_long_as_nothing_needs_them(cifar10: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "head-supervised-0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"steps": 8, "num_steps": 8}')
+    selection = ("--only", "head-supervised-0*", "--list")
+
+    def states() -> list[bool]:
+        return [
+            line.startswith("done") for line in run(cifar10, tmp_path / "out", *selection)[1].splitlines()
+        ]
+
+    assert states() == [False, False]
+    (folder / "evaluation.json").write_text("{}")
+    assert states() == [True, True]
+    (folder / "evaluation.json").unlink()
+    (folder / "last.pt").touch()
+    assert states() == [True, False]
 
 
 def test_two_processes_do_not_take_the_same_task(cifar10: Path, tmp_path: Path) -> None:
@@ -99,4 +118,4 @@ def test_commands_can_be_pasted_into_a_shell(cifar10: Path) -> None:
     images = Images.of(cifar10)
     (task,) = (task for task in table(images, images, Path("a b")) if task.name == "head-gaussian-1")
     assert command_of(task).startswith("stochcon train cifar10-small-gaussian --images ")
-    assert "--out 'a b/head-gaussian-1' --epochs 10 --seed 1 --threads 1" in command_of(task)
+    assert "--out 'a b/head-gaussian-1' --epochs 8 --seed 1 --precision fp32 --threads 1" in command_of(task)

@@ -38,7 +38,9 @@ def test_parameters_are_named_as_in_torchvision() -> None:
     assert "layer1.0.downsample.0.weight" not in ResNet(18, width=2).state_dict()
 
 
-@pytest.mark.parametrize(("stem", "side", "stage_side"), [("imagenet", 64, 16), ("cifar", 32, 32)])
+@pytest.mark.parametrize(
+    ("stem", "side", "stage_side"), [("imagenet", 64, 16), ("cifar", 32, 32), ("strided", 32, 16)]
+)
 def test_stems_reduce_the_image_as_they_should(stem: str, side: int, stage_side: int) -> None:
     network = ResNet(18, stem, width=4).eval()
     shapes = []
