@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.checkpoint import CHECKPOINT
+from trainer.run_record import RUN_RECORD
 
 EPOCHS = {"head": 8, "short": 3, "tiny": 5}
-PROBE_EPOCHS = {"head": 8, "short": 4, "tiny": 5}
+PROBE_EPOCHS = {"head": 8, "short": 4, "tiny": 5, "regression": 3}
 FINETUNE_EPOCHS = 4
 FIGURE_5_EPOCHS = (1, 2, 6, 8)
 """With the above, in place of the paper's 20 to 100 epochs of fine-tuning."""
@@ -58,6 +59,9 @@ SHORT = (
     "bernoulli-1024",
     "bernoulli-16",
 )
+TARGETS = "targets"
+"""CIFAR-10 with numbers to regress on."""
+
 UNITS = ("bernoulli-64", "gaussian-64")
 """Figure 2 right."""
 
@@ -92,22 +96,31 @@ class Task:
 
     name: str
     arguments: tuple[str, ...]
-    """Of `stochcon`."""
     product: Path
-    after: str | None = None
-    """Name of the task that has to be done first."""
+    after: tuple[str, ...] = ()
+    """Names of the tasks that have to be done first."""
+    module: str = "stochcon"
+    """What the arguments are for."""
 
     def is_done(self) -> bool:
         """Whether the product is there and, for a training, whole."""
         if not self.product.exists():
             return False
+        if self.product.name != RUN_RECORD:
+            return True
         record = json.loads(self.product.read_text())
-        return self.product.name != "run.json" or record["steps"] == record["num_steps"]
+        return bool(record["steps"] == record["num_steps"])
+
+    def lacks_weights(self) -> bool:
+        """Whether it is a training whose checkpoint is not there."""
+        return self.product.name == RUN_RECORD and not self.product.with_name(CHECKPOINT).exists()
 
 
 def table(cifar10: Images, tiny: Images, out: Path) -> list[Task]:
     """Every task, in the order in which results are wanted."""
-    tasks: list[Task] = []
+    described = Images((out / TARGETS / "train.parquet",), out / TARGETS / "test.parquet")
+    both = ("--images", str(cifar10.test), *cifar10.options(queries=False), "--out", str(out / TARGETS))
+    tasks = [Task(TARGETS, both, described.train[0], module="benchmarks.targets")]
     for seed in (0, 1):
         for system in SYSTEMS:
             tasks += _run(f"head-{system}-{seed}", f"cifar10-small-{system}", cifar10, out, seed)
@@ -115,6 +128,13 @@ def table(cifar10: Images, tiny: Images, out: Path) -> list[Task]:
             for system in SHORT:
                 tasks += _run(f"short-{system}-0", f"cifar10-small-{system}", cifar10, out, 0)
             tasks += [_finetune("head-simclr-0", cifar10, out, "h", epochs, 0) for epochs in FIGURE_5_EPOCHS]
+    tasks += [
+        _probe(f"head-{system}-{seed}", described, out, seed, target)
+        for seed in (0, 1)
+        for system in SYSTEMS
+        if "supervised" not in system
+        for target in ("brightness", "detail")
+    ]
     for seed in (0, 1):
         for system in ("bernoulli", "simclr", "supervised"):
             tasks += _run(f"tiny-{system}-{seed}", f"tiny-imagenet-small-{system}", tiny, out, seed)
@@ -130,24 +150,32 @@ def _run(name: str, recipe: str, images: Images, out: Path, seed: int) -> Iterat
             *("train", recipe, *images.options(queries=False), "--monitor", str(images.test)),
             *("--out", str(folder), "--epochs", str(EPOCHS[kind]), *_learning(seed)),
         ),
-        folder / "run.json",
+        folder / RUN_RECORD,
     )
     measure = (str(folder), *images.options(queries=True))
     only = ("--only", "retrieval")
-    yield Task(f"{name}:evaluate", ("evaluate", *measure, *only), folder / "evaluation.json", name)
+    yield Task(f"{name}:evaluate", ("evaluate", *measure, *only), folder / "evaluation.json", (name,))
     if "supervised" in name:
         return
-    probe = ("probe", *measure, "--epochs", str(PROBE_EPOCHS[kind]), *_learning(seed))
-    yield Task(f"{name}:probe", probe, folder / "probe.json", name)
+    yield _probe(name, images, out, seed)
     system = name.removeprefix(f"{kind}-").rpartition("-")[0]
     if system in ("bernoulli", "simclr"):
         baselines = ("evaluate", *measure, "--only", "baselines")
-        yield Task(f"{name}:baselines", baselines, folder / "baselines.json", name)
+        yield Task(f"{name}:baselines", baselines, folder / "baselines.json", (name,))
     if system in UNITS:
-        yield Task(f"{name}:units", ("evaluate", *measure, "--only", "units"), folder / "units.json", name)
+        yield Task(f"{name}:units", ("evaluate", *measure, "--only", "units"), folder / "units.json", (name,))
     if kind != "short":
         on = "h" if system == "simclr" else "z"
         yield _finetune(name, images, out, on, FINETUNE_EPOCHS, seed)
+
+
+def _probe(name: str, images: Images, out: Path, seed: int, target: str | None = None) -> Task:
+    epochs = PROBE_EPOCHS["regression" if target else name.split("-")[0]]
+    arguments = ["probe", str(out / name), *images.options(queries=True), "--epochs", str(epochs)]
+    arguments += [*_learning(seed), *(["--target", target] if target else [])]
+    suffix = f"-{target}" if target else ""
+    after = (name, TARGETS) if target else (name,)
+    return Task(f"{name}:probe{suffix}", tuple(arguments), out / name / f"probe{suffix}.json", after)
 
 
 def _learning(seed: int) -> list[str]:
@@ -161,7 +189,7 @@ def _finetune(name: str, images: Images, out: Path, on: str, epochs: int, seed: 
         *("finetune", str(out / name), *images.options(queries=True), "--out", str(folder)),
         *("--on", on, "--epochs", str(epochs), *_learning(seed)),
     )
-    return Task(f"{name}:finetune-{on}-{epochs}", arguments, folder / "finetune.json", name)
+    return Task(f"{name}:finetune-{on}-{epochs}", arguments, folder / "finetune.json", (name,))
 
 
 def run(tasks: list[Task], out: Path) -> bool:
@@ -176,13 +204,13 @@ def _do_first(tasks: list[Task], out: Path, failed: set[str]) -> bool:
     """Do the first task that can be done; False if there is none. Those that fail are added to `failed`."""
     pending = _pending(tasks)
     for task in tasks:
-        if task.name not in pending or task.name in failed or task.after in pending:
+        if task.name not in pending or task.name in failed or pending.intersection(task.after):
             continue
         with _claimed(out, task) as claimed:
             if not claimed or task.name not in _pending(tasks):  # another process is at it, or was just now
                 continue
             print(f"{task.name}: {command_of(task)}", flush=True)
-            code = subprocess.run([sys.executable, "-m", "stochcon", *task.arguments]).returncode
+            code = subprocess.run([sys.executable, "-m", task.module, *task.arguments]).returncode
             if code != 0 or not task.is_done():
                 print(f"{task.name}: failed with exit code {code}", flush=True)
                 failed.add(task.name)
@@ -193,14 +221,14 @@ def _do_first(tasks: list[Task], out: Path, failed: set[str]) -> bool:
 def _pending(tasks: list[Task]) -> set[str]:
     """Names of the tasks to do: trainings without weights that others need are among them."""
     pending = {task.name for task in tasks if not task.is_done()}
-    wanted = {task.after for task in tasks if task.name in pending}
-    without = {t.name for t in tasks if t.name in wanted and not t.product.with_name(CHECKPOINT).exists()}
-    return pending | without
+    wanted = {name for task in tasks if task.name in pending for name in task.after}
+    return pending | {task.name for task in tasks if task.name in wanted and task.lacks_weights()}
 
 
 def command_of(task: Task) -> str:
     """What to type for this task alone."""
-    return shlex.join(["stochcon", *task.arguments])
+    program = ["stochcon"] if task.module == "stochcon" else ["python", "-m", task.module]
+    return shlex.join([*program, *task.arguments])
 
 
 @contextmanager
