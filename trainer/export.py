@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from contracts.codes import pack_logits
 from contracts.manifest import MANIFEST_KEY, ModelManifest
-from trainer.evaluate import load_run
-from trainer.model import StochCon
+from trainer.fusion import fuse_batchnorm
+from trainer.model import Encoder
+from trainer.runs import load_run
 
 _OPSET = 18
 _FLOAT16_FROM = 256
@@ -49,7 +49,7 @@ class EncodingGraph(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, model: StochCon, num_bits: int) -> None:
+    def __init__(self, model: Encoder, num_bits: int) -> None:
         super().__init__()
         self.model = model
         self.num_bytes = num_bits // 8
@@ -65,7 +65,7 @@ class EncodingGraph(nn.Module):
 class FeatureGraph(nn.Module):
     """For a model without a latent: uint8 [N, H, W, 3] to features [N, num_features]."""
 
-    def __init__(self, model: StochCon) -> None:
+    def __init__(self, model: Encoder) -> None:
         super().__init__()
         self.model = model
 
@@ -90,8 +90,9 @@ def export(
     """
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}: make it, or write the file elsewhere")
-    recipe, model = load_run(run)
-    _fuse_batchnorm(model)
+    trained = load_run(run)
+    recipe, model = trained.recipe, trained.model
+    fuse_batchnorm(model)
     _round_weights(model)
     makes_codes = recipe.latent == "bernoulli"
     num_bits = recipe.num_bits if makes_codes else model.backbone.num_features
@@ -157,20 +158,6 @@ def _largest_difference(theirs: npt.NDArray[np.float32], ours: Tensor) -> float:
 
 def _to_unit(image: Tensor) -> Tensor:
     return image.permute(0, 3, 1, 2).float() / 255
-
-
-def _fuse_batchnorm(model: nn.Module) -> None:
-    """Fold each BatchNorm into the convolution before it, so that what is rounded is what is stored."""
-    for module in model.modules():
-        names = dict(module.named_children())
-        pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)]
-        if isinstance(module, nn.Sequential):
-            pairs = [("0", "1")]
-        for conv, norm in pairs:
-            first, second = names.get(conv), names.get(norm)
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(module, conv, fuse_conv_bn_eval(first, second))
-                setattr(module, norm, nn.Identity())
 
 
 def _round_weights(model: nn.Module) -> None:

@@ -35,6 +35,9 @@ _GALLERY_ROWS = 4096
 _Distances = npt.NDArray[Any]
 """int32 or float32 [n], or [q, n]: smaller is nearer."""
 
+_Counts = npt.NDArray[np.int64]
+"""Numbers of items, or of labels."""
+
 Metric = Literal["cosine", "euclidean"]
 
 
@@ -61,12 +64,39 @@ class Retrieval:
 
 
 class Ranking:
-    """A gallery of n items ranked by their distances from one query."""
+    """A gallery ranked by its distances from one query: levels of tied items, from near to far.
 
-    def __init__(self, distances: _Distances, relevant: npt.NDArray[np.bool_]) -> None:
-        self._distances = distances
-        self._ordered = np.sort(distances)
-        self._relevant = distances[relevant]
+    Only levels with a relevant item are kept, since no number here asks about the others.
+    """
+
+    def __init__(self, nearer: _Counts, tied: _Counts, relevant: _Counts, num_items: int) -> None:
+        """`nearer` items, of `num_items`, lie before a level of `tied` ones, `relevant` of them relevant.
+
+        int64 [levels] each, `nearer` ascending and `relevant` positive.
+        """
+        self._nearer = nearer
+        self._tied = tied
+        self._relevant = relevant
+        self._num_items = num_items
+
+    @classmethod
+    def by_counting(cls, counts: _Counts, relevant: _Distances) -> "Ranking":
+        """Of distances that are small whole numbers: how many items are at each, and the relevant ones'."""
+        found = np.bincount(relevant, minlength=len(counts))
+        at = np.flatnonzero(found)
+        reached = np.cumsum(counts)
+        return cls(reached[at] - counts[at], counts[at], found[at], int(reached[-1]))
+
+    @classmethod
+    def by_sorting(cls, ordered: _Distances, relevant: _Distances) -> "Ranking":
+        """Of any distances: those of all items, ascending, and those of the relevant ones."""
+        at, found = np.unique(relevant, return_counts=True)
+        nearer = ordered.searchsorted(at, "left")
+        tied = np.ones_like(nearer)
+        # Ties are few, and a search in a large array is slow: only those levels where there are any.
+        many = np.flatnonzero(ordered[np.minimum(nearer + 1, len(ordered) - 1)] == at)
+        tied[many] = ordered.searchsorted(at[many], "right") - nearer[many]
+        return cls(nearer, tied, found, len(ordered))
 
     def average_precision(self) -> float:
         """Mean over the relevant items, and over the orders of ties, of the precision at their rank.
@@ -76,70 +106,53 @@ class Ranking:
         With a = R + 1 and b = (r-1)/(n-1), the mean over j of (a + b (j-1)) / (c + j) is
         (b n + (a - b (c+1)) (H(c+n) - H(c))) / n, with harmonic numbers H.
         """
-        at, r = np.unique(self._relevant, return_counts=True)
-        if not len(at):
+        c, n, r = self._nearer, self._tied, self._relevant
+        if not len(r):
             return 0.0
-        c = self._ordered.searchsorted(at, "left")
-        n = self._ordered.searchsorted(at, "right") - c
         a = np.cumsum(r) - r + 1
         b = (r - 1) / np.maximum(n - 1, 1)
-        harmonic = _harmonic_numbers(len(self._ordered))
+        harmonic = _harmonic_numbers(self._num_items)
         precision = (b * n + (a - b * (c + 1)) * (harmonic[c + n] - harmonic[c])) / n
         return float((r * precision).sum() / r.sum())
 
     def precision(self, k: int) -> float:
         """Share of relevant items among the k nearest, the mean over the orders of ties."""
-        cut = self._cut(k)
-        nearer, tied = self._relevant_at(cut.distance)
-        return (nearer + cut.share * tied) / k
+        level = self._levels_before(k)
+        num_relevant = float(self._relevant[:level].sum())
+        if level:
+            # Of the last level that is begun, what is taken.
+            taken = min(k - self._nearer[level - 1], self._tied[level - 1])
+            num_relevant -= self._relevant[level - 1] * (1 - taken / self._tied[level - 1])
+        return num_relevant / k
 
     def recall(self, k: int) -> float:
         """Whether one of the k nearest is relevant: the share of the orders of ties in which one is."""
-        cut = self._cut(k)
-        nearer, tied = self._relevant_at(cut.distance)
-        if nearer:
-            return 1.0
-        return 1 - math.comb(cut.num_tied - tied, cut.num_taken) / math.comb(cut.num_tied, cut.num_taken)
+        if not self._levels_before(k):
+            return 0.0
+        tied, relevant = int(self._tied[0]), int(self._relevant[0])
+        taken = min(k - int(self._nearer[0]), tied)
+        return 1 - math.comb(tied - relevant, taken) / math.comb(tied, taken)
 
-    def vote(self, labels: npt.NDArray[np.int64], k: int) -> int:
-        """The label, of int64 [n], with the most votes of the k nearest.
-
-        Items tied at the k-th distance have an equal share of the votes left for them. Of labels with
-        equally many votes, the one whose neighbours are nearer on average wins; then the smallest.
-        """
-        cut = self._cut(k)
-        nearest = np.flatnonzero(self._distances <= cut.distance)
-        distances, labels = self._distances[nearest].astype(np.float64), labels[nearest]
-        weights = np.where(distances < cut.distance, 1.0, cut.share)
-        votes = np.bincount(labels, weights)
-        remoteness = np.bincount(labels, weights * distances)
-        most = votes >= votes.max() - 1e-9  # Shares add up to whole votes only nearly.
-        return int(np.where(most, remoteness, np.inf).argmin())
-
-    def _cut(self, k: int) -> "_Cut":
-        distance = self._ordered[k - 1]
-        num_nearer = int(self._ordered.searchsorted(distance, "left"))
-        num_tied = int(self._ordered.searchsorted(distance, "right")) - num_nearer
-        return _Cut(distance, num_tied, k - num_nearer)
-
-    def _relevant_at(self, distance: float) -> tuple[int, int]:
-        """How many relevant items are nearer than `distance`, and how many are exactly there."""
-        return int((self._relevant < distance).sum()), int((self._relevant == distance).sum())
+    def _levels_before(self, k: int) -> int:
+        """Levels that have an item among the k nearest."""
+        return int(self._nearer.searchsorted(k, "left"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """Where a ranking is cut after its first k items."""
+def vote(distances: _Distances, labels: _Counts, cut: float, k: int) -> int:
+    """The label with the most votes of the k nearest of n items, which are at most `cut` away.
 
-    distance: float
-    num_tied: int
-    """Items at that distance."""
-    num_taken: int
-    """Of these, how many are among the first k."""
-
-    @property
-    def share(self) -> float:
-        return self.num_taken / self.num_tied
+    Items tied at the k-th distance have an equal share of the votes left for them. Of labels, int64 [n],
+    with equally many votes, the one whose neighbours are nearer on average wins; then the smallest.
+    """
+    nearest = np.flatnonzero(distances <= cut)
+    away, labels = distances[nearest].astype(np.float64), labels[nearest]
+    tied = away == cut
+    num_tied = int(tied.sum())
+    weights = np.where(tied, (k - len(away) + num_tied) / num_tied, 1.0)
+    votes = np.bincount(labels, weights)
+    remoteness = np.bincount(labels, weights * away)
+    most = votes >= votes.max() - 1e-9  # Shares add up to whole votes only nearly.
+    return int(np.where(most, remoteness, np.inf).argmin())
 
 
 def evaluate_codes(
@@ -164,7 +177,7 @@ def evaluate_codes(
             found[:, row : row + len(block)] = ((1 - 2 * bits) @ floats.T).add_(ones)
         return found.numpy()
 
-    return _evaluate(distances, query_labels, gallery_labels, k)
+    return _evaluate(distances, _count, query_labels, gallery_labels, k)
 
 
 def evaluate_floats(
@@ -185,28 +198,34 @@ def evaluate_floats(
     def distances(start: int, stop: int) -> _Distances:
         asked = queries[start:stop]
         if metric == "cosine":
-            return (1 - F.normalize(asked, dim=1) @ gallery.T / lengths).numpy()
+            similarities = F.normalize(asked, dim=1) @ gallery.T
+            return similarities.div_(lengths).neg_().add_(1).numpy()
         # Squared, and without the query's own length: neither changes the ranking.
-        return (squares - 2 * (asked @ gallery.T)).numpy()
+        return (asked @ gallery.T).mul_(-2).add_(squares).numpy()
 
-    return _evaluate(distances, query_labels, gallery_labels, k)
+    return _evaluate(distances, _sort, query_labels, gallery_labels, k)
 
 
 def _evaluate(
-    distances: Callable[[int, int], _Distances], query_labels: Tensor, gallery_labels: Tensor, k: int
+    distances: Callable[[int, int], _Distances],
+    rank: Callable[[_Distances, _Counts, int], tuple[Ranking, float]],
+    query_labels: Tensor,
+    gallery_labels: Tensor,
+    k: int,
 ) -> Retrieval:
     """Judge the rankings of all queries; `distances(start, stop)` gives [stop - start, n]."""
     asked, labels = query_labels.numpy(), gallery_labels.numpy()
     if k > len(labels):
         raise ValueError(f"k is {k} and the gallery has {len(labels)} images: give --k of at most that")
     cutoffs = [cutoff for cutoff in CUTOFFS if cutoff <= len(labels)]
+    places = {label: np.flatnonzero(labels == label) for label in np.unique(asked)}
     rows: list[list[float]] = []
     step = min(max(_BLOCK_BYTES // (4 * len(labels)), 1), _MAX_QUERIES)
     for start in range(0, len(asked), step):
         block = distances(start, min(start + step, len(asked)))
         for row, label in zip(block, asked[start : start + step], strict=True):
-            ranking = Ranking(row, labels == label)
-            hit = ranking.vote(labels, k) == label
+            ranking, cut = rank(row, places[label], k)
+            hit = vote(row, labels, cut, k) == label
             recall = [ranking.recall(cutoff) for cutoff in cutoffs]
             precision = [ranking.precision(cutoff) for cutoff in cutoffs]
             rows.append([hit, ranking.average_precision(), *recall, *precision])
@@ -218,6 +237,22 @@ def _evaluate(
         dict(zip(cutoffs, recall, strict=True)),
         dict(zip(cutoffs, precision, strict=True)),
     )
+
+
+def _count(distances: _Distances, relevant: _Counts, k: int) -> tuple[Ranking, float]:
+    """The ranking of Hamming distances [n], and the k-th of them; `relevant` are places in the gallery.
+
+    A code of B bits has only B + 1 distances: counting them costs a fraction of sorting.
+    """
+    counts = np.bincount(distances)
+    cut = int(np.cumsum(counts).searchsorted(k))
+    return Ranking.by_counting(counts, distances[relevant]), cut
+
+
+def _sort(distances: _Distances, relevant: _Counts, k: int) -> tuple[Ranking, float]:
+    """The same of any distances."""
+    ordered = np.sort(distances)
+    return Ranking.by_sorting(ordered, distances[relevant]), ordered[k - 1]
 
 
 @lru_cache(maxsize=1)

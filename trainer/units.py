@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+UNITS = "units.json"
+"""Where a run keeps its curve."""
+
 Representation = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """[n, width]: bits of a Bernoulli latent as 0 and 1, or means of a Gaussian one."""
 
@@ -29,6 +32,14 @@ class UnitCurve:
     std: dict[int, float]
     """Standard deviation over the folds, with folds - 1 degrees of freedom."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, as JSON would hold them: `f1` has `mean` and `std` by number of units."""
+        scores = {
+            str(number): {"mean": round(self.mean[number], 6), "std": round(self.std[number], 6)}
+            for number in self.mean
+        }
+        return {"num_images": self.num_images, "folds": self.folds, "f1": scores}
+
 
 def unit_curve(
     representation: Representation,
@@ -38,13 +49,14 @@ def unit_curve(
     folds: int = 5,
     num_trees: int = 100,
     seed: int = 0,
+    threads: int = 1,
 ) -> UnitCurve:
     """F1 against the number of units, under stratified `folds`-fold cross-validation.
 
     In each fold the units are ranked on its training part alone. Of more than `max_images` images a
     stratified sample is taken. Forests have `num_trees` trees and otherwise scikit-learn's defaults; their
-    importance is the mean decrease in impurity. Raises ValueError for a single class, or one with fewer
-    images than folds.
+    importance is the mean decrease in impurity. The number of `threads` changes nothing. Raises ValueError
+    for a single class, or one with fewer images than folds.
     """
     from sklearn.metrics import f1_score
     from sklearn.model_selection import StratifiedKFold
@@ -56,11 +68,11 @@ def unit_curve(
     scores = np.empty((folds, len(numbers)))
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
     for fold, (fitted, held_out) in enumerate(splits):
-        importance = _forest(x[fitted], y[fitted], num_trees, seed).feature_importances_
+        importance = _forest(x[fitted], y[fitted], num_trees, seed, threads).feature_importances_
         ranked = np.argsort(-importance, kind="stable")
         for column, number in enumerate(numbers):
             units = ranked[:number]
-            forest = _forest(x[np.ix_(fitted, units)], y[fitted], num_trees, seed)
+            forest = _forest(x[np.ix_(fitted, units)], y[fitted], num_trees, seed, threads)
             found = forest.predict(x[np.ix_(held_out, units)])
             # A class that a forest never names has an F1 of 0.
             scores[fold, column] = f1_score(y[held_out], found, average="macro", zero_division=0)
@@ -78,10 +90,10 @@ def ladder(width: int) -> list[int]:
     return sorted({number for step in steps if (number := round(2 ** (step / 2))) < width} | {width})
 
 
-def _forest(x: Representation, y: Labels, num_trees: int, seed: int) -> Any:
+def _forest(x: Representation, y: Labels, num_trees: int, seed: int, threads: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(num_trees, random_state=seed).fit(x, y)
+    return RandomForestClassifier(num_trees, random_state=seed, n_jobs=threads).fit(x, y)
 
 
 def _sample(labels: Labels, max_images: int, seed: int) -> npt.NDArray[np.int64]:

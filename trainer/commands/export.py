@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trainer.commands.evaluate import EVALUATION
+from trainer.evaluate import EVALUATION
 
 
 def export(

@@ -13,7 +13,7 @@ import typer
 from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch
 
 if TYPE_CHECKING:
-    from trainer.probe import Scores
+    from trainer.probe import ProbeSettings, Scores
 
 
 def probe(
@@ -37,10 +37,30 @@ def probe(
 
     What is found is kept in the run, as probe.json or probe-COLUMN.json.
     """
+    from trainer.probe import ProbeSettings
+
+    settings = ProbeSettings(epochs, batch_size, seed)
+    values = run_probe(run, images, queries, settings, target, precision, device, threads)
+    if as_json:
+        typer.echo(json.dumps(values))
+    else:
+        print_table(values)
+
+
+def run_probe(
+    run: Path,
+    images: list[Path],
+    queries: list[Path],
+    settings: "ProbeSettings",
+    target: str | None = None,
+    precision: Literal["bf16", "fp32"] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """All of `stochcon probe` but what it prints; what is kept in the run."""
     if target is not None and not re.fullmatch(r"[\w.-]+", target):
         raise typer.BadParameter(f"--target is {target}: give a name of letters, digits, dots and dashes")
-    from trainer.probe import ProbeSettings
-    from trainer.probe import probe as run_probe
+    from trainer.probe import probe
     from trainer.runs import load_run
     from trainer.scores import summary, write_json
     from trainer.sources import open_source
@@ -49,12 +69,11 @@ def probe(
     prepare_torch(device, threads)
     started_s = time.monotonic()
     try:
-        settings = ProbeSettings(epochs, batch_size, seed)
         trained = load_run(run)
         train, test = open_source(images), open_source(queries)
         task: Task = Classification(train, test) if target is None else Regression(train, test, target)
         used = precision or trained.recipe.precision
-        found = run_probe(trained.model.to(device), train, test, task, settings, used, _say)
+        found = probe(trained.model.to(device), train, test, task, settings, used, _say)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
     except FloatingPointError as exc:
@@ -62,9 +81,9 @@ def probe(
         raise typer.Exit(1) from exc
     main, *others = found[0]["h"]
     values: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
         "precision": used,
         "sampled_at_test": False,
         "num_images": len(task.learnable),
@@ -80,10 +99,7 @@ def probe(
         for name in found[0]
     }
     write_json(run / ("probe.json" if target is None else f"probe-{target}.json"), values)
-    if as_json:
-        typer.echo(json.dumps(values))
-    else:
-        _print_table(main, values)
+    return values
 
 
 def _say(epoch: int, scores: "Scores") -> None:
@@ -91,10 +107,12 @@ def _say(epoch: int, scores: "Scores") -> None:
     typer.echo(f"epoch {epoch}  {told}", err=True)
 
 
-def _print_table(main: str, values: dict[str, Any]) -> None:
+def print_table(values: dict[str, Any]) -> None:
+    """The scores of each representation, the last epoch's beside the best's."""
     from rich.console import Console
     from rich.table import Table
 
+    main = "r2" if "baseline_mae" in values else "top1"
     table = Table(
         "representation", f"{main}, last", f"{main}, best", "of epoch", *(["MAE, last"] * (main == "r2"))
     )
