@@ -134,6 +134,12 @@ def evaluate(context: typer.Context) -> None:
     _hand_to_trainer(context)
 
 
+@app.command(add_help_option=False, context_settings=HANDED_ON)
+def report(context: typer.Context) -> None:
+    """Draw the paper's figures from trained models."""
+    _hand_to_trainer(context)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. Every failure is one line on stderr."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -16,17 +16,15 @@ Role = Literal[
     "bottom",
     "h",
     "z",
-    "z-sampled",
     "bits",
     "sign",
     "itq",
     "projection",
     "pq",
-    "floats",
 ]
 """What a line stands for; it has the same colour in every figure."""
 
-Scale = Literal["linear", "log"]
+Scale = Literal["linear", "log2", "log10"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,12 @@ class Line:
     points: tuple[Point, ...]
     shade: int = 0
     """Tells lines of one role apart: 0 is the role's own colour, and each further one is lighter."""
-    marks: bool = True
-    """Draw a mark at each point; off for curves over training."""
     dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A number to compare with: a line across the figure, or a note at its edge if it lies outside."""
+    """A number to compare with: a dotted line across the figure."""
 
     value: float
     label: str
@@ -86,8 +82,6 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One figure of one panel."""
-
     key: str
     """Name of the file, without its ending; unique in a report."""
     title: str
@@ -96,12 +90,12 @@ class Chart:
     lines: tuple[Line, ...]
     source: Source
     caption: str
-    paper: str = ""
+    paper: str
     """What the paper says of it, with the place."""
     undrawn: tuple[Line, ...] = ()
     """Listed with the numbers, but not drawn."""
     references: tuple[Reference, ...] = ()
-    x_scale: Literal["linear", "log2"] = "linear"
+    x_scale: Scale = "linear"
     y_scale: Scale = "linear"
 
     @property
@@ -118,7 +112,18 @@ class Cell:
     detail: str = ""
     """A second, smaller line."""
     strong: bool = False
-    stat: Stat | None = None
+
+    @classmethod
+    def over(cls, values: Sequence[float], digits: int) -> "Cell":
+        """Mean and range of a number over seeds; a dash for none."""
+        if not values:
+            return DASH
+        stat = Stat.of(values)
+        text, low, high = (f"{value:,.{digits}f}" for value in (stat.mean, stat.low, stat.high))
+        return cls(text, f"{low} to {high}" if stat.count > 1 else "one seed")
+
+
+DASH = Cell("–")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str
     source: Source | None = None
-    """None for a table of the paper alone."""
+    """None where the rows say it."""
     paper: str = ""
     num_text_columns: int = 1
     """Columns at the left that hold words; the others hold numbers."""
@@ -148,3 +153,9 @@ class Missing:
 
 
 Part = Chart | Table | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    name: str
+    parts: tuple[Part, ...]

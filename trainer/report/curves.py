@@ -2,25 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 
-from trainer.report.content import Line, Point, Role, Stat
+from trainer.report.content import Line, Point, Role, Scale, Stat
 from trainer.report.groups import by
-from trainer.report.records import FineTuned, Run
+from trainer.report.records import Reading, Run
 
 PERCENT = 100.0
 
-READINGS: dict[str, tuple[str, Role]] = {
+READINGS: dict[Reading, tuple[str, Role]] = {
     "h": ("h (floats)", "h"),
     "z": ("relaxed z", "z"),
-    "z_sampled": ("relaxed z, sampled", "z-sampled"),
     "bits": ("hard bits", "bits"),
 }
-"""What a probe reads of a Bernoulli run, as figures and tables name it."""
+"""What a linear layer reads of a network, as figures and tables name it."""
 
-GAUSSIAN_READINGS: dict[str, tuple[str, Role]] = {
-    "h": ("h (floats)", "h"),
-    "z": ("z (mean)", "z"),
-    "z_sampled": ("z, sampled", "z-sampled"),
-}
+GAUSSIAN_READINGS: dict[Reading, tuple[str, Role]] = {"h": ("h (floats)", "h"), "z": ("z (mean)", "z")}
 
 _MOST_POINTS = 150
 """Of a curve over training; neighbours are averaged until it has no more."""
@@ -33,12 +28,7 @@ def points(pairs: Iterable[tuple[float, float]]) -> tuple[Point, ...]:
 
 
 def probe_lines(
-    runs: Sequence[Run],
-    readings: dict[str, tuple[str, Role]],
-    *,
-    best: bool = True,
-    suffix: str = "",
-    dashed: bool = False,
+    runs: Sequence[Run], readings: dict[Reading, tuple[str, Role]], *, best: bool = True
 ) -> tuple[Line, ...]:
     """Top-1 of the probe (its best epoch, or its last) against the latent's width, for each reading."""
     lines = []
@@ -46,10 +36,10 @@ def probe_lines(
         pairs = [
             (run.setup.num_bits, PERCENT * (scores.best if best else scores.last))
             for run in runs
-            if run.probe and (scores := run.probe.scores.get(reading))
+            if run.probe and (scores := run.probe.representations.get(reading))
         ]
         if pairs:
-            lines.append(Line(f"{label}{suffix}", role, points(pairs), dashed=dashed))
+            lines.append(Line(label if best else f"{label}, last epoch", role, points(pairs)))
     return tuple(lines)
 
 
@@ -71,9 +61,14 @@ def several_widths(runs: Sequence[Run]) -> bool:
 
 
 def over_training(runs: Sequence[Run], key: str, scale: float = 1.0) -> tuple[Point, ...]:
-    """A metric against epochs, over seeds, at those epochs where every run has reported it."""
+    """A metric against epochs, over seeds, at those epochs where every run has reported it.
+
+    If there are none, of the first one. Every run has to have reported it once.
+    """
     series = [{line["epoch"]: line[key] for line in run.metrics if key in line} for run in runs]
     shared = sorted(set.intersection(*(set(found) for found in series)))
+    if not shared:
+        return over_training(runs[:1], key, scale)
     size = -(-len(shared) // _MOST_POINTS) or 1
     made = []
     for start in range(0, len(shared), size):
@@ -83,15 +78,22 @@ def over_training(runs: Sequence[Run], key: str, scale: float = 1.0) -> tuple[Po
     return tuple(made)
 
 
-def over_fine_tuning(runs: Sequence[FineTuned]) -> tuple[Point, ...]:
+def over_fine_tuning(runs: Sequence[Run]) -> tuple[Point, ...]:
     """Top-1 in per cent after each epoch, from 1, over runs of equally many epochs."""
-    epochs = zip(*(run.scores.epochs for run in runs), strict=True)
-    return tuple(
-        Point(number, Stat.of([PERCENT * score for score in scores]))
-        for number, scores in enumerate(epochs, start=1)
+    return points(
+        (epoch, PERCENT * top1)
+        for run in runs
+        if run.fine_tuning
+        for epoch, top1 in enumerate(run.fine_tuning.top1, start=1)
     )
 
 
 def reports(run: Run, key: str) -> bool:
     """Whether the run reported this metric."""
     return any(key in line for line in run.metrics)
+
+
+def log_if_far_apart(lines: Sequence[Line]) -> Scale:
+    """Logarithmic where values are far apart, as those of a collapse are."""
+    values = [point.y.mean for line in lines for point in line.points]
+    return "log10" if min(values) > 0 and max(values) > 20 * min(values) else "linear"

@@ -1,11 +1,13 @@
-"""Figure 3: test top-1 and aggregate variance against the width of a Gaussian latent; and its collapse."""
+"""Figure 3: test top-1 and aggregate variance of Gaussians latent; and its collapse."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trainer.report import commands, paper
-from trainer.report.content import Chart, Line, Missing, Part, Scale
+from trainer.report.content import Chart, Line, Missing, Part, Point
 from trainer.report.curves import (
     GAUSSIAN_READINGS,
+    log_if_far_apart,
     over_training,
     points,
     probe_caption,
@@ -14,98 +16,94 @@ from trainer.report.curves import (
     reports,
     several_widths,
 )
-from trainer.report.groups import by, grouped, numbered, system_of
+from trainer.report.groups import grouped, of_system
 from trainer.report.records import Run, Runs
 
 _LEFT = "Figure 3 (left)"
 _RIGHT = "Figure 3 (right)"
-_COLLAPSE = "Section 4.2, the collapse of the variance"
+_COLLAPSE = "Section 4.2: collapse of the variance"
 _X = "width of the Gaussian latent (dimensions)"
 _VARIED = ("num_bits", "variance")
-_OWN = "variance of the own view"
+_OPPOSING, _OWN = "variance of the opposing views", "variance of the own view"
+_LADDER = ("gaussian-64", "gaussian-512")
 
 
 def figure_3(runs: Runs) -> list[Part]:
     """The three figures, each for every group of runs that differ in width and variance alone."""
-    ours = [run for run in runs.trained if system_of(run.setup) == "gaussian"]
+    ours = of_system(runs.trained, "gaussian")
     return [*_left(runs, ours), *_right(runs, ours), *_collapse(runs, ours)]
 
 
 def _left(runs: Runs, ours: Sequence[Run]) -> list[Part]:
     probed = [run for run in ours if run.probe]
     made: list[Part] = []
-    for number, (group, source) in enumerate(grouped(probed, *_VARIED, also=probe_epochs, keep=_is_ladder)):
-        opposing, own = _split(group)
-        apart = probe_lines(own, {"z": ("z (mean)", "own-variance")}, suffix=f", {_OWN}", dashed=True)
+    for suffix, group, source in grouped(probed, *_VARIED, also=probe_epochs, keep=_is_ladder):
+        apart = [
+            replace(line, label=f"z (mean), {_OWN}", role="own-variance", dashed=True)
+            for line in probe_lines(_with(group, "own"), {"z": GAUSSIAN_READINGS["z"]})
+        ]
+        opposing = _with(group, "opposing")
         made.append(
             Chart(
-                key=numbered("figure-3-left", number),
-                title=f"{_LEFT}: frozen top-1 against the width of a Gaussian",
+                key=f"figure-3-left{suffix}",
+                title=f"{_LEFT}: frozen top-1 of Gaussians",
                 x_label=_X,
                 y_label="test top-1 (%)",
                 lines=(*probe_lines(opposing, GAUSSIAN_READINGS), *apart),
-                undrawn=probe_lines(opposing, GAUSSIAN_READINGS, best=False, suffix=", last epoch"),
+                undrawn=probe_lines(opposing, GAUSSIAN_READINGS, best=False),
                 x_scale="log2",
                 source=source,
-                caption=f"{probe_caption(group)}",
+                caption=probe_caption(group),
                 paper=paper.FIGURE_3,
             )
         )
-    unprobed = [run.folder for run in _split(ours)[0] if not run.probe]
-    command = commands.probe(unprobed) if unprobed and several_widths(ours) else _train_ladder(runs, "probe")
-    return made or [Missing(_LEFT, _too_few("probe.json"), command)]
+    lacking = [run for run in ours if not run.probe]
+    return made or [_no_ladder(runs, _LEFT, ours, lacking, "probe")]
 
 
 def _right(runs: Runs, ours: Sequence[Run]) -> list[Part]:
-    key = "aggregate_variance"
-    measured = [run for run in ours if key in run.evaluation]
+    measured = [run for run in ours if run.evaluation.aggregate_variance is not None]
     made: list[Part] = []
-    for number, (group, source) in enumerate(grouped(measured, *_VARIED, keep=_is_ladder)):
-        opposing, own = _split(group)
-        pairs = [[(run.setup.num_bits, run.evaluation[key]) for run in found] for found in (opposing, own)]
-        lines = [Line("variance of the opposing view", "gaussian", points(pairs[0]))]
-        if own:
-            lines.append(Line(_OWN, "own-variance", points(pairs[1]), dashed=True))
+    for suffix, group, source in grouped(measured, *_VARIED, keep=_is_ladder):
+        lines = [Line(_OPPOSING, "gaussian", _variances(_with(group, "opposing")))]
+        if own := _with(group, "own"):
+            lines.append(Line(_OWN, "own-variance", _variances(own), dashed=True))
         made.append(
             Chart(
-                key=numbered("figure-3-right", number),
-                title=f"{_RIGHT}: aggregate variance against the width of a Gaussian",
+                key=f"figure-3-right{suffix}",
+                title=f"{_RIGHT}: aggregate variance of Gaussians",
                 x_label=_X,
-                y_label="test aggregate variance, mean over dimensions",
+                y_label="test aggregate variance",
                 lines=tuple(lines),
                 x_scale="log2",
-                y_scale=_scale(lines),
+                y_scale=log_if_far_apart(lines),
                 source=source,
-                caption="The variance of q(z) = E[q(z|x)] over the test images: the mean of σ² and the "
-                "variance of μ.",
+                caption="The variance of q(z) = E[q(z|x)] over the test images, mean over dimensions: the "
+                "mean of σ² and the variance of μ.",
                 paper=paper.FIGURE_3,
             )
         )
-    unmeasured = [run.folder for run in _split(ours)[0] if key not in run.evaluation]
-    has_ladder = unmeasured and several_widths(ours)
-    command = commands.evaluate(unmeasured) if has_ladder else _train_ladder(runs, "evaluate")
-    return made or [Missing(_RIGHT, _too_few("evaluation.json"), command)]
+    lacking = [run for run in ours if run not in measured]
+    return made or [_no_ladder(runs, _RIGHT, ours, lacking, "evaluate")]
 
 
 def _collapse(runs: Runs, ours: Sequence[Run]) -> list[Part]:
     key = "latent_variance"
     reported = [run for run in ours if reports(run, key)]
     made: list[Part] = []
-    groups = grouped(reported, "variance", keep=lambda group: bool(_split(group)[1]))
-    for number, (group, source) in enumerate(groups):
-        opposing, own = _split(group)
-        lines = [Line(_OWN, "own-variance", over_training(own, key), marks=False, dashed=True)]
-        if opposing:
-            curve = over_training(opposing, key)
-            lines.insert(0, Line("variance of the opposing view", "gaussian", curve, marks=False))
+    groups = grouped(reported, "variance", keep=lambda group: bool(_with(group, "own")))
+    for suffix, group, source in groups:
+        lines = [Line(_OWN, "own-variance", over_training(_with(group, "own"), key), dashed=True)]
+        if opposing := _with(group, "opposing"):
+            lines.insert(0, Line(_OPPOSING, "gaussian", over_training(opposing, key)))
         made.append(
             Chart(
-                key=numbered("section-4.2-collapse", number),
-                title=f"{_COLLAPSE} over training",
+                key=f"section-4.2-collapse{suffix}",
+                title=f"{_COLLAPSE}, {group[0].setup.num_bits} dimensions",
                 x_label="epoch",
                 y_label="mean σ² of q(z|x) in a batch",
                 lines=tuple(lines),
-                y_scale=_scale(lines),
+                y_scale=log_if_far_apart(lines),
                 source=source,
                 caption="What the network says its variance is, on training views.",
                 paper=paper.FIGURE_3,
@@ -115,25 +113,20 @@ def _collapse(runs: Runs, ours: Sequence[Run]) -> list[Part]:
     return made or [Missing(_COLLAPSE, reason, commands.train(runs, "gaussian-own-64"))]
 
 
-def _split(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Those whose variance is the opposing view's, and those whose it is their own."""
-    found = by(runs, lambda run: run.setup.variance)
-    return found.get("opposing", []), found.get("own", [])
+def _with(runs: Sequence[Run], variance: str) -> list[Run]:
+    return [run for run in runs if run.setup.variance == variance]
 
 
 def _is_ladder(group: Sequence[Run]) -> bool:
-    return several_widths(_split(group)[0])
+    return several_widths(_with(group, "opposing"))
 
 
-def _too_few(file: str) -> str:
-    return f"it takes Gaussian runs with {file} that differ in nothing but their width, two at least"
+def _variances(runs: Sequence[Run]) -> tuple[Point, ...]:
+    pairs = [(run.setup.num_bits, run.evaluation.aggregate_variance) for run in runs]
+    return points((width, value) for width, value in pairs if value is not None)
 
 
-def _train_ladder(runs: Runs, then: str) -> str:
-    return f"{commands.train(runs, 'gaussian-64', 'gaussian-512')}; then stochcon {then}"
-
-
-def _scale(lines: Sequence[Line]) -> Scale:
-    """Logarithmic where values are far apart, as those of a collapse are."""
-    values = [point.y.mean for line in lines for point in line.points]
-    return "log" if min(values) > 0 and max(values) > 20 * min(values) else "linear"
+def _no_ladder(runs: Runs, what: str, ours: Sequence[Run], lacking: Sequence[Run], verb: str) -> Missing:
+    file = "probe.json" if verb == "probe" else "the variance in evaluation.json"
+    reason = f"it takes Gaussian runs with {file} that differ in nothing but their width, two at least"
+    return Missing(what, reason, commands.make(runs, lacking if _is_ladder(ours) else (), _LADDER, verb))

@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from trainer.report.content import Source
-from trainer.report.records import Effort, FineTuned, Run, Setup
+from trainer.report.records import Run, Setup
 
 T = TypeVar("T")
-AnyRun = TypeVar("AnyRun", bound=Run | FineTuned)
-System = Literal["bernoulli", "gaussian", "supervised", "simclr", "supervised-bernoulli"]
+System = Literal["bernoulli", "gaussian", "supervised", "supervised-bernoulli", "simclr"]
 
-SYSTEM_NAMES: dict[System, str] = {
+SYSTEMS: dict[System, str] = {
     "bernoulli": "StochCon Bernoulli",
     "gaussian": "StochCon Iso-Gauss",
     "supervised": "Supervised",
-    "simclr": "SimCLR",
     "supervised-bernoulli": "Supervised with Gumbel-Bernoulli",
+    "simclr": "SimCLR",
 }
+"""In the order of Table 1."""
 
-LATENT_FIELDS = (
+LATENT = (
     "latent",
     "num_bits",
     "hard",
@@ -34,37 +34,26 @@ LATENT_FIELDS = (
     "gumbel_end",
     "latent_dropout",
 )
-"""What a latent is; systems of one backbone and budget differ in these."""
-
-_DESCRIBED = {
-    "objective",
-    "image_size",
-    "depth",
-    "width",
-    "global_views",
-    "local_views",
-    "epochs",
-    "batch_size",
-    *LATENT_FIELDS[:5],
-}
-"""Settings that `describe` says of itself."""
+"""Settings of a latent; systems of one backbone and budget differ in these."""
 
 
-def system_of(setup: Setup) -> System:
+def system_of(run: Run) -> System:
+    setup = run.setup
     if setup.objective == "supervised":
         return "supervised" if setup.latent == "none" else "supervised-bernoulli"
     return "simclr" if setup.latent == "none" else setup.latent
 
 
+def of_system(runs: Iterable[Run], *systems: System) -> list[Run]:
+    return [run for run in runs if system_of(run) in systems]
+
+
 def kind_of(setup: Setup) -> str:
     """A latent without its width, for example `soft-top`; empty where there is but one kind."""
-    place = f"-{setup.placement}" if setup.num_local_views else ""
     if setup.latent == "bernoulli":
-        annealed = (setup.values.get("gumbel_start"), setup.values.get("gumbel_end"))
-        usual = "" if annealed == (1.0, 0.1) else f" (τ from {annealed[0]} to {annealed[1]})"
-        return f"{'hard' if setup.hard else 'soft'}{place}{usual}"
-    own = "own variance" if setup.variance == "own" else ""
-    return " ".join(part for part in (place.removeprefix("-"), own) if part)
+        place = f"-{setup.placement}" if setup.local_views else ""
+        return f"{'hard' if setup.hard else 'soft'}{place}"
+    return "own variance" if setup.latent == "gaussian" and setup.variance == "own" else ""
 
 
 def variant_of(setup: Setup) -> str:
@@ -72,48 +61,41 @@ def variant_of(setup: Setup) -> str:
     return "" if setup.latent == "none" else f"{kind_of(setup)} {setup.num_bits}".strip()
 
 
-def details(groups: Sequence[Sequence[Run | FineTuned]]) -> list[str]:
-    """Variant and epochs of each group, and what else tells it from those of the same name."""
-    setups = [group[0].setup for group in groups]
-    named = by(setups, lambda setup: (system_of(setup), variant_of(setup), setup.epochs))
-    made = []
-    for setup in setups:
-        alike = named[system_of(setup), variant_of(setup), setup.epochs]
-        phrases = [variant_of(setup), f"{setup.epochs} epochs", *_telling(setup, alike)]
-        made.append(", ".join(phrase for phrase in phrases if phrase))
-    return made
-
-
 def settings(setup: Setup) -> dict[str, Any]:
     """Every setting that has an effect on the run, without its name and seed."""
-    known = dict(setup.values)
-    idle = ["name", "seed"]
+    idle = {"name", "seed"}
     if setup.latent == "none":
-        idle += LATENT_FIELDS[1:]
+        idle |= {*LATENT[1:]}
     if setup.latent == "gaussian":
-        idle += ["hard", "gumbel_start", "gumbel_end"]
+        idle |= {"hard", "gumbel_start", "gumbel_end"}
     if setup.latent == "bernoulli":
-        idle += ["variance"]
-    if not setup.num_local_views:
-        idle += ["placement"]
+        idle |= {"variance"}
+    if not setup.local_views:
+        idle |= {"placement"}
     if setup.objective == "supervised":
-        idle += ["temperature", "head_hidden", "head_width", "head_layers", "placement"]
-    return {name: value for name, value in known.items() if name not in idle}
+        idle |= {"temperature", "head_hidden", "head_width", "head_layers", "placement"}
+    return {name: value for name, value in setup.model_dump().items() if name not in idle}
 
 
-def identity(run: Run | FineTuned, *varied: str) -> str:
+def identity(run: Run, *varied: str) -> str:
     """Equal for runs that have the same images and the same settings, except those `varied`."""
     known = {name: value for name, value in settings(run.setup).items() if name not in varied}
-    return json.dumps([run.images.fingerprint, known], sort_keys=True)
+    return json.dumps([run.record.images, known], sort_keys=True)
 
 
-def backbone(run: Run | FineTuned) -> tuple[object, ...]:
+def tuning_of(run: Run) -> tuple[object, ...]:
+    """Equal for runs that were fine-tuned alike; empty for one that was not."""
+    tuning = run.fine_tuning
+    return (tuning.on, tuning.epochs, tuning.batch_size, tuning.lr) if tuning else ()
+
+
+def backbone(run: Run) -> tuple[object, ...]:
     """Equal for runs on the same images with the same network, whatever else they do."""
     setup = run.setup
-    return run.images.fingerprint, setup.image_size, setup.depth, setup.width, setup.values.get("stem")
+    return run.record.images, setup.image_size, setup.depth, setup.width, setup.stem
 
 
-def headline(runs: Sequence[AnyRun]) -> list[AnyRun]:
+def headline(runs: Sequence[Run]) -> list[Run]:
     """Of runs of one system those with the largest budget: the most epochs, and then the widest latent."""
     size = max(((run.setup.epochs, run.setup.num_bits) for run in runs), default=None)
     return [run for run in runs if (run.setup.epochs, run.setup.num_bits) == size]
@@ -128,30 +110,55 @@ def by(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
 
 
 def grouped(
-    runs: Iterable[AnyRun],
+    runs: Iterable[Run],
     *varied: str,
-    also: Callable[[AnyRun], object] = lambda run: None,
-    keep: Callable[[list[AnyRun]], bool] = bool,
-) -> list[tuple[list[AnyRun], Source]]:
-    """Groups of one identity, and of equal `also`, that `keep` accepts, with where their numbers come from.
+    also: Callable[[Run], object] = lambda run: None,
+    keep: Callable[[list[Run]], bool] = bool,
+) -> list[tuple[str, list[Run], Source]]:
+    """Groups that one figure can show: of one identity, and of equal `also`, that `keep` accepts.
 
-    What tells one group from another is said of each.
+    Each with what to add to the key of its figure ("", "-2", "-3"), and with where its numbers come from.
+    Those with the most settings come first.
     """
     made = by(runs, lambda run: (identity(run, *varied), also(run))).values()
-    groups = [group for group in made if keep(group)]
-    setups = [group[0].setup for group in groups]
-    return [
-        (group, source(group, *varied, extra=_telling(setup, setups, {*_DESCRIBED, *varied})))
-        for group, setup in zip(groups, setups, strict=True)
+    groups = sorted(filter(keep, made), key=lambda group: -len({identity(run) for run in group}))
+    alike = by(groups, lambda group: source(group).setting)
+    told = [
+        _telling(group[0].setup, [other[0].setup for other in alike[source(group).setting]], varied)
+        for group in groups
     ]
+    return [
+        (suffix(number), group, source(group, extra))
+        for number, (group, extra) in enumerate(zip(groups, told, strict=True))
+    ]
+
+
+def suffix(number: int) -> str:
+    """What to add to the key of the first, second, ... figure of one kind."""
+    return f"-{number + 1}" if number else ""
+
+
+def details(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Variant and epochs of each group, and what else tells it from those of the same name."""
+
+    def name(setup: Setup) -> tuple[object, ...]:
+        return setup.objective, variant_of(setup), setup.epochs
+
+    setups = [group[0].setup for group in groups]
+    alike = by(setups, name)
+    phrases = [
+        (variant_of(setup), f"{setup.epochs} epochs", *_telling(setup, alike[name(setup)]))
+        for setup in setups
+    ]
+    return [", ".join(phrase for phrase in of_one if phrase) for of_one in phrases]
 
 
 def _telling(setup: Setup, others: Sequence[Setup], said: Iterable[str] = ()) -> list[str]:
     """Settings in which `others` differ, those of `said` left out, with the value that `setup` has."""
-    known = [settings(other) for other in others]
+    ours, known = settings(setup), [settings(other) for other in others]
     names = sorted({name for values in known for name in values} - set(said))
     return [
-        f"{name} {_shown(settings(setup).get(name))}"
+        f"{name} {_shown(ours.get(name))}"
         for name in names
         if len({json.dumps(values.get(name)) for values in known}) > 1
     ]
@@ -163,61 +170,49 @@ def _shown(value: object) -> str:
     return text if len(text) < 20 else f"#{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def source(runs: Sequence[Run | FineTuned], *varied: str, extra: Sequence[str] = ()) -> Source:
-    return Source(" · ".join([*describe(runs, *varied), *extra]), provenance(runs))
-
-
-def numbered(key: str, number: int) -> str:
-    """The key of the first, second, ... figure of one kind."""
-    return key if number == 0 else f"{key}-{number + 1}"
-
-
-def describe(runs: Sequence[Run | FineTuned], *varied: str) -> list[str]:
-    """Images, network, views and budget of runs, a phrase each; where they differ, every value."""
-    setups = [run.setup for run in runs]
-    images = _distinct(
-        f"{run.images.dataset} ({run.images.count:,} images, {run.images.fingerprint[:8]})" for run in runs
+def source(runs: Sequence[Run], extra: Sequence[str] = ()) -> Source:
+    """Images, network, views and budget, where they differ every value; and names, seeds, machine, time."""
+    phrases = (
+        _distinct(f"{run.dataset} ({run.record.num_images:,} images)" for run in runs),
+        _distinct(f"ResNet-{s.depth}, width {s.width}, {s.image_size} px" for s in _setups(runs)),
+        _distinct(_views(s) for s in _setups(runs)),
+        _distinct(f"{s.epochs} epochs, batch {s.batch_size}" for s in _setups(runs)),
     )
-    found = [
-        images,
-        _distinct(f"ResNet-{s.depth}, width {s.width}, {s.image_size} px" for s in setups),
-        _distinct(_views(s) for s in setups),
-        _distinct(f"{s.epochs} epochs, batch {s.batch_size}" for s in setups),
-    ]
-    if "latent" not in varied:
-        name = kind_of if "num_bits" in varied else variant_of
-        hidden = {"hard", "variance"} & set(varied)
-        found.append("" if hidden else _distinct(name(s) for s in setups if s.latent != "none"))
-    return [phrase for phrase in found if phrase]
+    return Source(" · ".join((*phrases, *extra)), provenance(runs))
 
 
-def provenance(runs: Sequence[Run | FineTuned]) -> str:
+def provenance(runs: Sequence[Run]) -> str:
     """Names with their seeds, hardware, and the time of all runs together."""
-    names = by(runs, lambda run: run.setup.name + (" fine-tuned" if isinstance(run, FineTuned) else ""))
+    names = by(runs, lambda run: run.setup.name + (" fine-tuned" if run.fine_tuning else ""))
     listed = ", ".join(f"{name} ({_seeds(found)})" for name, found in names.items())
-    hardware = _distinct(_machine(run.effort) for run in runs)
-    hours = sum(run.effort.seconds for run in runs) / 3600
+    hours = sum(run.record.seconds for run in runs) / 3600
+    hardware = _distinct(machine(run) for run in runs)
     return f"{count_of(len(runs), 'run')}: {listed}. {hardware}; {hours:.1f} hours together."
 
 
-def _machine(effort: Effort) -> str:
-    return f"{effort.hardware}; {count_of(effort.threads, 'thread')}, {count_of(effort.ranks, 'rank')}"
+def machine(run: Run) -> str:
+    threads, ranks = count_of(run.record.threads, "thread"), count_of(run.record.ranks, "rank")
+    return f"{run.record.hardware}; {threads}, {ranks}"
 
 
-def _seeds(runs: Sequence[Run | FineTuned]) -> str:
+def count_of(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _seeds(runs: Sequence[Run]) -> str:
     seeds = sorted({run.setup.seed for run in runs})
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _setups(runs: Sequence[Run]) -> list[Setup]:
+    return [run.setup for run in runs]
 
 
 def _views(setup: Setup) -> str:
     if setup.objective == "supervised":
         return "one view"
-    return f"{setup.num_global_views} + {setup.num_local_views} views"
+    return f"{len(setup.global_views)} + {len(setup.local_views)} views"
 
 
 def _distinct(phrases: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(phrases))
-
-
-def count_of(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -2,13 +2,12 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 
-from trainer.report.content import Cell, Chart, Missing, Part, Point, Source, Table
-from trainer.report.groups import count_of, provenance
+from trainer.report.content import Cell, Chart, Missing, Point, Section, Source, Table
+from trainer.report.groups import count_of
 from trainer.report.page_style import STYLE
-from trainer.report.records import FineTuned, Run, Runs
+from trainer.report.records import Runs
 
 _MOST_ROWS = 12
 """Of the numbers behind a figure; of longer curves every n-th is listed, and the last."""
@@ -21,12 +20,6 @@ _INTRODUCTION = (
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Browsers are told to load nothing either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    name: str
-    parts: tuple[Part, ...]
 
 
 def page(runs: Runs, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> str:
@@ -57,11 +50,12 @@ def page(runs: Runs, sections: Sequence[Section], pictures: Mapping[str, bytes])
 
 
 def _inventory(runs: Runs) -> str:
-    everyone: list[Run | FineTuned] = [*runs.trained, *runs.fine_tuned]
+    everyone = [*runs.trained, *runs.fine_tuned]
     if not everyone:
         return "No run given is finished."
+    hours = sum(run.record.seconds for run in everyone) / 3600
     kinds = f"{count_of(len(runs.trained), 'trained run')} and {len(runs.fine_tuned)} fine-tuned"
-    return f"From {kinds}. {provenance(everyone)}"
+    return f"From {kinds}, of {hours:.1f} hours together. The last table lists them."
 
 
 def _unfinished(runs: Runs) -> str:

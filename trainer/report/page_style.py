@@ -1,4 +1,4 @@
-"""How the page looks: on a phone, on paper, by day and by night. System fonts, no file of its own."""
+"""How the page looks: on a phone, by day and by night. System fonts, no file of its own."""
 
 STYLE = """
 :root {
@@ -58,17 +58,4 @@ dl { margin: 0; }
 dt { font-weight: 600; }
 dd { margin: 0 0 .6rem; overflow-wrap: anywhere; }
 code { font: .85em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; color: var(--accent); }
-@media print {
-  :root {
-    --ink: #000; --faint: #444; --rule: #ccc; --paper: #fff; --shade: #fff; --accent: #000; --warn: #000;
-  }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav, details { display: none; }
-  h2 { break-after: avoid; }
-  .figures { grid-template-columns: 1fr 1fr; }
-  figure, .table, .missing { break-inside: avoid; }
-  .wide { overflow: visible; }
-  table { font-size: 8pt; }
-  th, td { padding: .15rem .35rem; }
-}
 """

@@ -1,14 +1,29 @@
-"""What a run folder holds, as typed values. Shares (top-1, mAP, F1) are from 0 to 1, as in the files."""
+"""The files of a run folder as typed values, with what the report speaks of and no more.
+
+Shares (top-1, mAP, F1) are from 0 to 1, as in the files.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Reading = Literal["h", "z", "bits"]
+"""What a linear layer reads of a network."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """A recipe, as far as the report speaks of it; `values` has every field."""
+class _File(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Setup(_File, extra="allow"):
+    """A recipe. Settings that are not named here are kept, since they tell runs apart."""
 
     name: str
     objective: Literal["contrastive", "supervised"]
@@ -16,120 +31,161 @@ class Setup:
     hard: bool
     variance: Literal["opposing", "own"]
     placement: Literal["top", "bottom"]
-    num_bits: int
-    latent_dropout: float
-    depth: int
-    width: int
-    image_size: int
-    num_global_views: int
-    num_local_views: int
-    epochs: int
-    batch_size: int
+    num_bits: Count
+    latent_dropout: Share
+    depth: Count
+    width: Count
+    stem: str
+    image_size: Count
+    global_views: tuple[dict[str, Any], ...]
+    local_views: tuple[dict[str, Any], ...]
+    epochs: Count
+    batch_size: Count
     seed: int
-    values: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
-    """What a run was trained on."""
+class Record(_File):
+    """`run.json`; of a fine-tuned model, `recipe` is that of the run that it went on from."""
 
-    fingerprint: str
-    dataset: str
-    """A known name, or the paths that the command named."""
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What it took."""
-
+    format: Literal[1]
+    recipe: Setup
+    images: str
+    """Fingerprint of what was trained on."""
+    num_images: int
+    command: str
     hardware: str
     threads: int
     ranks: int
-    seconds: float
+    steps: int
+    num_steps: Count
+    seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """A score after each epoch of a probe or of fine-tuning."""
+class Evaluation(_File):
+    """`evaluation.json`; None where a number does not apply or was not measured."""
 
-    epochs: tuple[float, ...]
-    best: float
-    last: float
-    best_epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A linear probe of a frozen network: top-1, or R² of a numeric column."""
-
-    epochs: int
-    sampled_at_test: bool | None
-    scores: Mapping[str, Scores]
-    """For `h`, `z`, `z_sampled` and `bits`, as far as they were probed."""
-    errors: Mapping[str, float]
-    """Mean absolute error for the same, of the last epoch; empty unless it is a regression."""
-    baseline_error: float | None
-    """Mean absolute error of always saying the mean; None unless it is a regression."""
+    codes_knn_top1: Share | None = None
+    codes_map: Share | None = None
+    features_knn_top1: Share | None = None
+    features_map: Share | None = None
+    active_bits: float | None = None
+    entropy_bits: float | None = None
+    dead_bits: float | None = None
+    aggregate_variance: float | None = None
+    top1: Share | None = None
+    """Of a network with a classifier of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
-    """F1 of a random forest that sees so many units."""
+class Quality(_File):
+    """Retrieval by one kind of code."""
 
-    num_images: int
-    folds: int
-    f1: Mapping[int, float]
-    deviation: Mapping[int, float]
-    """Standard deviation over folds."""
+    knn_top1: Share
+    map: Share
+
+
+class Baselines(_File):
+    """`baselines.json`: by number of bits; `floats` are h itself, with 0 bits."""
+
+    floats: dict[int, Quality] = {}
+    learned: dict[int, Quality] = {}
+    sign: dict[int, Quality] = {}
+    itq: dict[int, Quality] = {}
+    projection: dict[int, Quality] = {}
+    pq: dict[int, Quality] = {}
+
+
+class F1(_File):
+    """Over folds."""
+
+    mean: Share
+    std: float
+
+
+class Units(_File):
+    """`units.json`: random forests that see so many units."""
+
+    folds: Count
+    f1: Annotated[dict[int, F1], Field(min_length=1)]
+
+
+class Scores(_File):
+    """Top-1 after each epoch."""
+
+    top1: Annotated[tuple[Share, ...], Field(min_length=1)]
+
+    @property
+    def best(self) -> float:
+        return max(self.top1)
+
+    @property
+    def last(self) -> float:
+        return self.top1[-1]
+
+
+class Probe(_File):
+    """`probe.json`: linear probes of a frozen network, for each representation that it has."""
+
+    epochs: Count
+    representations: Annotated[dict[Reading, Scores], Field(min_length=1)]
+
+
+class Fit(_File):
+    """R² and mean absolute error after each epoch."""
+
+    r2: Annotated[tuple[float, ...], Field(min_length=1)]
+    mae: Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class Regression(_File):
+    """`probe-COLUMN.json`."""
+
+    epochs: Count
+    baseline_mae: float
+    """Of always saying the mean."""
+    representations: Annotated[dict[Reading, Fit], Field(min_length=1)]
+
+
+class FineTuning(Scores):
+    """`finetune.json`."""
+
+    on: Reading
+    epochs: Count
+    batch_size: Count
+    lr: float
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that was trained from the start."""
-
     folder: Path
-    setup: Setup
-    images: Images
-    effort: Effort
-    steps: int
-    num_steps: int
+    dataset: str
+    """A known name, or the paths that the command named."""
+    record: Record
     metrics: tuple[Mapping[str, float], ...]
-    evaluation: Mapping[str, float]
-    baselines: Mapping[str, Mapping[int, Mapping[str, float]]]
-    """By method and number of bits; `floats` has 0 bits. Empty if they were not made."""
+    evaluation: Evaluation
+    baselines: Baselines | None
     units: Units | None
     probe: Probe | None
-    regressions: Mapping[str, Probe]
+    regressions: Mapping[str, Regression]
+    """By column."""
+    fine_tuning: FineTuning | None
+    """None for a run that was trained from the start."""
+
+    @property
+    def setup(self) -> Setup:
+        return self.record.recipe
 
     @property
     def finished(self) -> bool:
-        return self.steps >= self.num_steps
-
-
-@dataclass(frozen=True, slots=True)
-class FineTuned:
-    """A run that went on, with labels, from another one's weights."""
-
-    folder: Path
-    setup: Setup
-    """Of the run that it went on from."""
-    images: Images
-    effort: Effort
-    on: str
-    """What the linear layer reads: `h`, `z` or `bits`."""
-    epochs: int
-    seed: int
-    scores: Scores
-
-    @property
-    def finished(self) -> bool:
-        return len(self.scores.epochs) >= self.epochs
+        tuning = self.fine_tuning
+        tuned = tuning is None or len(tuning.top1) >= tuning.epochs
+        return tuned and self.record.steps >= self.record.num_steps
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
+    """Finished ones of either kind; what the others will come to is not known before their end."""
+
     trained: tuple[Run, ...]
-    fine_tuned: tuple[FineTuned, ...]
-    unfinished: tuple[Run | FineTuned, ...]
-    """Not among the others: what a run will come to is not known before its end."""
+    fine_tuned: tuple[Run, ...]
+    unfinished: tuple[Run, ...]
