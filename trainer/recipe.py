@@ -101,6 +101,10 @@ class Recipe:
         self._check_views()
         if self.latent_dropout and (self.objective == "contrastive" or self.latent == "none"):
             raise ValueError(f"recipe {self.name} has latent_dropout: only a supervised latent can drop out")
+        if self.width < 16:
+            # oneDNN's gradient of a strided 1x1 convolution of fewer channels writes past its memory
+            # (uxlfoundation/oneDNN, "backward_weights writes past the rtus workspace").
+            raise ValueError(f"width is {self.width}: it must be at least 16")
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"num_bits is {self.num_bits}: it must be a positive multiple of 8")
         if self.epochs < 1 or self.batch_size < 2:

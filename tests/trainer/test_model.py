@@ -154,6 +154,7 @@ def test_a_recipe_survives_its_plain_form(multi_crop: Recipe) -> None:
     ("changes", "message"),
     [
         ({"num_bits": 60}, "num_bits is 60"),
+        ({"width": 8}, "width is 8: it must be at least 16"),
         ({"global_views": (View(8),)}, "has 1 views"),
         ({"global_views": (View(8),) * 3}, "exactly two global"),
         ({"batch_size": 1}, "--batch-size of at least 2"),
