@@ -6,6 +6,7 @@ Randomness is keyed by step and sample, so weights, momenta and the step are all
 import dataclasses
 import fcntl
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,11 +92,24 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 def load(folder: Path) -> Checkpoint | None:
     """The run's checkpoint on CPU, or None if it has none yet. Raises ValueError if it cannot be read."""
+    content = read(folder)
+    return None if content is None else parse(content, folder)
+
+
+def read(folder: Path) -> bytes | None:
+    """The run's checkpoint as it is in its file, or None. Raises ValueError if it cannot be read."""
     path = folder / CHECKPOINT
-    if not path.exists():
-        return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return path.read_bytes() if path.exists() else None
+    except OSError as exc:
+        raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+def parse(content: bytes, folder: Path) -> Checkpoint:
+    """The checkpoint that `read` found in `folder`. Raises ValueError if it is none."""
+    path = folder / CHECKPOINT
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if state["format"] == _FORMAT:
             return Checkpoint(
                 recipe=Recipe.from_dict(state["recipe"]),
@@ -107,8 +121,6 @@ def load(folder: Path) -> Checkpoint | None:
                 finetuning=FineTuning(**state["finetuning"]) if state.get("finetuning") else None,
                 scores=state.get("scores", {}),
             )
-    except OSError as exc:
-        raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc
     except Exception as exc:  # The unpickler raises of every kind on a damaged file.
         raise ValueError(
             f"{path} cannot be read ({type(exc).__name__}): it is no checkpoint, or is damaged; "

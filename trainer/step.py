@@ -19,7 +19,7 @@ from trainer.dataset import Batch
 from trainer.model import Branches, StochCon, ViewInput
 from trainer.objective import objective
 from trainer.randomness import keys, uniform
-from trainer.ranks import Ranks
+from trainer.ranks import Ranks, gather, sum_gradients
 from trainer.recipe import Recipe
 from trainer.views import as_floats, make_view
 
@@ -34,7 +34,7 @@ class StepResult:
     loss: Tensor
     """A scalar, over the whole batch."""
     parameters: list[Tensor]
-    """Those of `Branches`, of this rank's first chunk."""
+    """Those of `Branches`, of this rank's first chunk, which may be empty."""
 
 
 def take_gradients(
@@ -51,31 +51,28 @@ def take_gradients(
     """
     device = model.mean.device
 
-    def forward(chunk: Batch) -> Branches:
+    def forward(chunk: Batch) -> tuple[Tensor, list[Tensor]]:
         views = make_views(model.recipe, chunk, step, device)
         with autocast(model.recipe, device):
             branches: Branches = model(views, temperature)
-        return branches
+        return torch.stack(branches.vectors), branches.parameters
 
     model.zero_grad(set_to_none=True)
     with torch.set_grad_enabled(len(chunks) == 1):
-        outputs = [forward(chunk) for chunk in chunks]
-    stacked = [torch.stack(branches.vectors) for branches in outputs]  # [V, n, D] each
-    mine = torch.cat(stacked, dim=1).detach().float()
-    everyone, place = ranks.gather(mine, dim=1)
-    targets = None if labels is None else ranks.gather(torch.cat(list(labels)).to(device), dim=0)[0]
+        first, parameters = forward(chunks[0])
+        vectors = [first, *(forward(chunk)[0] for chunk in chunks[1:])]  # [V, n, D] each
+    everyone, place = gather(torch.cat(vectors, dim=1).detach().float(), 1, ranks)
+    targets = None if labels is None else gather(torch.cat(list(labels)).to(device), 0, ranks)[0]
     loss, gradient = objective(model.recipe, everyone, targets)
-    own = torch.split(
-        gradient[:, place].to(stacked[0].dtype), [len(chunk.samples) for chunk in chunks], dim=1
-    )
+    own = torch.split(gradient[:, place].to(first.dtype), [len(chunk.samples) for chunk in chunks], dim=1)
     if len(chunks) == 1:
-        stacked[0].backward(own[0])  # type: ignore[no-untyped-call]
+        first.backward(own[0])  # type: ignore[no-untyped-call]
     else:
         with _statistics_kept(model):
             for chunk, rows in zip(chunks, own, strict=True):
-                torch.stack(forward(chunk).vectors).backward(rows)  # type: ignore[no-untyped-call]
-    ranks.sum_gradients(model)
-    return StepResult(loss, outputs[0].parameters)
+                forward(chunk)[0].backward(rows)  # type: ignore[no-untyped-call]
+    sum_gradients(model, ranks)
+    return StepResult(loss, parameters)
 
 
 def make_views(recipe: Recipe, batch: Batch, step: int, device: torch.device | str) -> list[ViewInput]:

@@ -8,7 +8,7 @@ from trainer.dataset import Batch
 from trainer.model import StochCon
 from trainer.objective import objective
 from trainer.randomness import keys, uniform
-from trainer.ranks import Ranks
+from trainer.ranks import OneProcess
 from trainer.recipe import Recipe, View
 from trainer.step import autocast, make_views, take_gradients
 
@@ -43,7 +43,7 @@ def test_gradient_caching_gives_the_gradients_of_the_direct_computation(recipe: 
     other = copy.deepcopy(model)
     chunks = cut(some_batch(15), 6, 5, 4)
     loss = direct(model, chunks, None)
-    found = take_gradients(other, chunks, 7, 0.5, Ranks())
+    found = take_gradients(other, chunks, 7, 0.5, OneProcess())
     assert found.loss.item() == pytest.approx(loss.item(), rel=1e-6)
     for (name, ours), theirs in zip(other.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4, msg=name)
@@ -55,8 +55,8 @@ def test_gradient_caching_gives_the_gradients_of_the_direct_computation(recipe: 
 def test_the_chunks_are_batchnorms_groups_and_matter(recipe: Recipe) -> None:
     torch.manual_seed(0)
     model = StochCon(recipe)
-    whole = take_gradients(copy.deepcopy(model), [some_batch(12)], 7, 0.5, Ranks()).loss
-    cached = take_gradients(copy.deepcopy(model), cut(some_batch(12), 6, 6), 7, 0.5, Ranks()).loss
+    whole = take_gradients(copy.deepcopy(model), [some_batch(12)], 7, 0.5, OneProcess()).loss
+    cached = take_gradients(copy.deepcopy(model), cut(some_batch(12), 6, 6), 7, 0.5, OneProcess()).loss
     assert whole.item() != pytest.approx(cached.item(), rel=1e-4)
 
 
@@ -67,7 +67,7 @@ def test_supervised_gradients_are_those_of_cross_entropy_over_all_chunks(recipe:
     other = copy.deepcopy(model)
     chunks, labels = cut(some_batch(10), 6, 4), torch.arange(10) % 3
     loss = direct(model, chunks, labels)
-    found = take_gradients(other, chunks, 7, 0.5, Ranks(), labels.split([6, 4]))
+    found = take_gradients(other, chunks, 7, 0.5, OneProcess(), labels.split([6, 4]))
     assert found.loss.item() == pytest.approx(loss.item(), rel=1e-6)
     for (name, ours), theirs in zip(other.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4, msg=name)

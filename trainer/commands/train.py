@@ -63,34 +63,43 @@ def train(
         "seed": seed,
     }
     from trainer.catalogue import find_recipe
-
-    try:
-        chosen = dataclasses.replace(
-            find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
-        )
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
+    from trainer.ranks import Ranks, launched, together
     from trainer.sources import open_source
     from trainer.train import train as run_training
 
     prepare_torch(device, threads)
-    folder = out or Path("runs") / chosen.name
+    ranks: Ranks | None = None
     try:
-        run_training(
-            chosen,
-            open_source(images),
-            folder,
-            device=device,
-            held_out=open_source(monitor) if monitor else None,
-            checkpoint_every_s=checkpoint_every,
-            command=shlex.join(["stochcon", *sys.argv[1:]]),
-        )
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-    except FloatingPointError as exc:
+        with launched(device) as ranks:
+            with together(ranks):
+                chosen = dataclasses.replace(
+                    find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
+                )
+                source = open_source(images)
+                held_out = open_source(monitor) if monitor else None
+            folder = out or Path("runs") / chosen.name
+            run_training(
+                chosen,
+                source,
+                folder,
+                held_out=held_out,
+                ranks=ranks,
+                checkpoint_every_s=checkpoint_every,
+                command=shlex.join(["stochcon", *sys.argv[1:]]),
+            )
+    except ConnectionError as exc:
         typer.echo(f"Error: {exc}", err=True)
         raise typer.Exit(1) from exc
-    typer.echo(f"trained {chosen.name} into {folder}")
+    except (ValueError, FloatingPointError) as exc:
+        wrong_use = isinstance(exc, ValueError)
+        if ranks is not None and ranks.rank != 0:  # which ends the same way, and says why
+            raise typer.Exit(2 if wrong_use else 1) from exc
+        if wrong_use:
+            raise typer.BadParameter(str(exc)) from exc
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    if ranks.rank == 0:
+        typer.echo(f"trained {chosen.name} into {folder}")
 
 
 def _list(as_json: bool) -> None:

@@ -1,0 +1,156 @@
+"""What rank 0 does beside its share of training: it alone keeps the run's folder and watches the model."""
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from trainer import checkpoint as checkpoints
+from trainer.checkpoint import Checkpoint
+from trainer.failures import check_finite, list_broken
+from trainer.lars import LARS
+from trainer.metrics import MetricsWriter
+from trainer.model import StochCon
+from trainer.monitor import Monitor
+from trainer.plan import Plan
+from trainer.ranks import Ranks
+from trainer.recipe import Recipe
+from trainer.run_record import RunRecord
+from trainer.sources import Source
+from trainer.step import StepResult
+
+REMEDY = "a lower --base-lr, a longer warm-up or --precision fp32"
+"""What to try where the loss or a weight is not finite."""
+
+_REPORT_EVERY = 10
+
+
+class Keeper:
+    """Checkpoints, metrics and the list of broken images of the run in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        model: StochCon,
+        optimizer: LARS,
+        start_step: int,
+        record: RunRecord,
+        metrics: MetricsWriter,
+        monitor: Monitor | None,
+        checkpoint_every_s: float,
+    ) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._model = model
+        self._optimizer = optimizer
+        self._record = record
+        self._metrics = metrics
+        self._monitor = monitor
+        self._checkpoint_every_s = checkpoint_every_s
+        self._saved_s = self._reported_s = time.monotonic()
+        self._reported_step = start_step
+        self._waited_s = 0.0
+
+    @classmethod
+    @contextmanager
+    def of(
+        cls,
+        folder: Path,
+        plan: Plan,
+        model: StochCon,
+        optimizer: LARS,
+        start_step: int,
+        *,
+        held_out: Source | None,
+        ranks: Ranks,
+        checkpoint_every_s: float,
+        command: str,
+    ) -> Iterator["Keeper"]:
+        """Open what a run writes to. Raises ValueError if `held_out` has other classes."""
+        recipe = plan.recipe
+        with ExitStack() as stack:
+            monitor = None
+            if held_out is not None:
+                monitor = stack.enter_context(Monitor(recipe, plan.source, held_out))
+            record = RunRecord.open(
+                folder,
+                recipe,
+                plan.classes,
+                plan.num_usable,
+                plan.images,
+                plan.num_steps,
+                command,
+                str(ranks.device),
+                ranks.size,
+            )
+            metrics = stack.enter_context(MetricsWriter(folder, plan.num_steps, start_step))
+            yield cls(
+                folder, plan, model, optimizer, start_step, record, metrics, monitor, checkpoint_every_s
+            )
+
+    def after_step(
+        self,
+        done: int,
+        result: StepResult,
+        settings: dict[str, float],
+        wait_s: float,
+        broken: Collection[str],
+    ) -> None:
+        """Report and save what is due once `done` steps are done.
+
+        `settings` are the learning rate and the like, `wait_s` the seconds that the run has waited for images
+        so far, and `broken` the images that cannot be read.
+        """
+        now = time.monotonic()
+        epoch = done / self._plan.steps_per_epoch
+        if done % _REPORT_EVERY == 0 or done == self._plan.num_steps:
+            elapsed_s = now - self._reported_s
+            num_images = (done - self._reported_step) * self._plan.recipe.batch_size
+            values = {
+                "epoch": epoch,
+                "loss": float(result.loss),
+                **settings,
+                "images_per_s": num_images / elapsed_s,
+                "data_wait": (wait_s - self._waited_s) / elapsed_s,
+                "broken_images": len(broken),
+            }
+            self._metrics.write(done, values | _latent_metrics(self._plan.recipe, result))
+            self._reported_s, self._reported_step, self._waited_s = now, done, wait_s
+        if self._monitor is not None and done % self._plan.steps_per_epoch == 0:
+            self._metrics.write(done, {"epoch": epoch, **self._monitor(self._model)})
+            self._reported_s += time.monotonic() - now
+        if now - self._saved_s >= self._checkpoint_every_s and done < self._plan.num_steps:
+            self.save(done, broken)
+            self._saved_s = now
+
+    def save(self, step: int, broken: Collection[str]) -> None:
+        """Write the checkpoint of `step` steps. Raises FloatingPointError if a weight is not finite."""
+        check_finite(self._model, step, self._folder, REMEDY)
+        plan = self._plan
+        state = Checkpoint(
+            plan.recipe,
+            step,
+            self._model.state_dict(),
+            self._optimizer.state_dict(),
+            plan.images,
+            plan.classes,
+        )
+        checkpoints.save(self._folder, state)
+        self._record.save(step)
+        list_broken(self._folder, broken)
+
+
+@torch.no_grad()
+def _latent_metrics(recipe: Recipe, result: StepResult) -> dict[str, float]:
+    """Average share of active bits (Figure 4) and the entropy of a bit, in bits; or the mean variance."""
+    parameters = torch.cat(result.parameters) if result.parameters else torch.empty(0)
+    if not len(parameters):  # no latent, or no image of this rank's first chunk
+        return {}
+    if recipe.latent == "gaussian":
+        return {"latent_variance": float(parameters.mean())}
+    p = torch.sigmoid(parameters).clamp(1e-7, 1 - 1e-7)
+    entropy = -(p * p.log2() + (1 - p) * (1 - p).log2())
+    return {"active_share": float((parameters >= 0).float().mean()), "bit_entropy": float(entropy.mean())}
