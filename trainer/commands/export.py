@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from trainer.evaluate import EVALUATION
-
 
 def export(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
@@ -18,6 +16,7 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the model, for the card.")] = "",
 ) -> None:
     """Write the model of a run as one ONNX file, checked against PyTorch."""
+    from trainer.evaluate import EVALUATION
     from trainer.export import export as write_model
 
     evaluation = run / EVALUATION

@@ -76,7 +76,6 @@ def _chart(
         source=source([*makers, *others]),
         caption="Every query against the whole gallery. "
         f"Coded is {name}{f' ({variant})' if variant else ''}.",
-        paper="Not in the paper.",
     )
 
 

@@ -90,8 +90,8 @@ class Chart:
     lines: tuple[Line, ...]
     source: Source
     caption: str
-    paper: str
-    """What the paper says of it, with the place."""
+    paper: str = ""
+    """What the paper says of it, with the place; empty for what is not in the paper."""
     undrawn: tuple[Line, ...] = ()
     """Listed with the numbers, but not drawn."""
     references: tuple[Reference, ...] = ()
@@ -115,12 +115,12 @@ class Cell:
 
     @classmethod
     def over(cls, values: Sequence[float], digits: int) -> "Cell":
-        """Mean and range of a number over seeds; a dash for none."""
+        """Mean of a number over seeds and, of several, its range; a dash for none."""
         if not values:
             return DASH
         stat = Stat.of(values)
         text, low, high = (f"{value:,.{digits}f}" for value in (stat.mean, stat.low, stat.high))
-        return cls(text, f"{low} to {high}" if stat.count > 1 else "one seed")
+        return cls(text, f"{low} to {high}" if stat.count > 1 else "")
 
 
 DASH = Cell("–")

@@ -10,12 +10,13 @@ from trainer.report.page_style import STYLE
 from trainer.report.records import Runs
 
 _MOST_ROWS = 12
-"""Of the numbers behind a figure; of longer curves every n-th is listed, and the last."""
+"""Of the numbers behind a figure; of longer curves one in n is listed, and the last."""
 
 _INTRODUCTION = (
     "Each figure and table of “Stochastic Contrastive Learning” (Ramapuram, Busbridge, Suau and Webb) that "
     "these runs support, the paper's own numbers beside ours. The paper has one table, Table 1. It gives "
-    "Figures 2 to 5 as pictures, without a table of their points: beside those stands what its text says."
+    "Figures 2 to 5 as pictures, without a table of their points: beside those stands what its text says. "
+    "From “Bits against quality” on, nothing is from the paper unless it says so."
 )
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -73,7 +74,7 @@ def _section(section: Section, pictures: Mapping[str, bytes]) -> str:
         f'<section id="{_anchor(section.name)}">\n<h2>{escape(section.name)}</h2>\n'
         + tables
         + (f'<div class="figures">\n{figures}</div>\n' if figures else "")
-        + (f'<div class="missing"><h3>Not here</h3>\n<dl>\n{missing}</dl></div>\n' if missing else "")
+        + (f'<div class="missing"><h3>Missing</h3>\n<dl>\n{missing}</dl></div>\n' if missing else "")
         + "</section>\n"
     )
 
@@ -119,7 +120,7 @@ def _numbers(chart: Chart) -> str:
     references = "".join(
         f"<p>{escape(reference.label)} ({_plain(reference.value)}).</p>" for reference in chart.references
     )
-    unit = f"{escape(chart.y_label)}{'' if step == 1 else f'; every {step}th point'}"
+    unit = f"{escape(chart.y_label)}{'' if step == 1 else f'; one point in {step}'}"
     return (
         f"<details><summary>Numbers</summary>\n<p>{unit}.</p>{references}\n"
         f"{_scrolling(f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>', chart.title)}"

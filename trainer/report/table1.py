@@ -106,7 +106,7 @@ def _ours(
         header=("System", "Reads", *("paper", "best epoch", "last epoch") * 2),
         rows=_cells(rows, column),
         caption=f"The paper's numbers are {theirs}. They stand by what its probes read: z of StochCon and h "
-        "of SimCLR. Below a mean are the lowest and the highest over seeds. Fine-tuned is the best of the "
+        "of SimCLR. Below a mean of several seeds is its range. Fine-tuned is the best of the "
         "numbers of epochs that were tried. Of each system the runs with the most epochs and, of those, the "
         f"widest latent are listed{f' ({left_out} other settings are not)' if left_out else ''}.",
         source=source(shown),

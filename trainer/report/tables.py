@@ -47,9 +47,9 @@ def codes(runs: Runs) -> list[Part]:
                 rows=tuple((name, *_code_cells(found)) for name, found in _settings(group)),
                 caption="Every test image against the whole gallery. Active: mean number of ones in a code. "
                 "Entropy: that of all bits given the image, in bits. Dead: bits equal in every code. "
-                "Variance: aggregate variance, mean over dimensions. Below a mean, its range over seeds.",
+                "Variance: aggregate variance, mean over dimensions. Below a mean of several seeds is its "
+                "range.",
                 source=source(group),
-                paper="Not in the paper, except the bit counts (Figure 4) and the variance (Figure 3).",
             )
         )
     command = commands.measure("evaluate", runs.trained)
@@ -73,7 +73,7 @@ def regressions(runs: Runs) -> list[Part]:
                     row for name, found in _settings(group) for row in _regression_rows(name, found, column)
                 ),
                 caption=f"A linear probe of the frozen network, {epochs} epochs. “Always the mean” is the "
-                "error of that answer. Below a mean, its range over seeds.",
+                "error of that answer. Below a mean of several seeds is its range.",
                 source=source(group),
                 paper="The paper claims regression (abstract) and gives no number.",
                 num_text_columns=2,

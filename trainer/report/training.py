@@ -23,7 +23,6 @@ def training_curves(runs: Runs) -> list[Part]:
             source=source,
             caption="Losses of one figure are of one kind, temperature and batch. Averaged over neighbouring "
             "steps.",
-            paper="Not in the paper.",
         )
         for suffix, group, source in grouped([run for run in runs.trained if reports(run, "loss")], *LATENT)
     ]
