@@ -9,7 +9,7 @@ import typer
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders of run folders.")
+        list[Path], typer.Argument(metavar="RUN", help="Run folders, or folders of run folders.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the pictures and the page.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines.")] = False,

@@ -16,6 +16,7 @@ Role = Literal[
     "bottom",
     "h",
     "z",
+    "z-sampled",
     "bits",
     "sign",
     "itq",

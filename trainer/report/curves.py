@@ -11,11 +11,12 @@ PERCENT = 100.0
 READINGS: dict[Reading, tuple[str, Role]] = {
     "h": ("h (floats)", "h"),
     "z": ("relaxed z", "z"),
+    "z_sampled": ("relaxed z, sampled", "z-sampled"),
     "bits": ("hard bits", "bits"),
 }
 """What a linear layer reads of a network, as figures and tables name it."""
 
-GAUSSIAN_READINGS: dict[Reading, tuple[str, Role]] = {"h": ("h (floats)", "h"), "z": ("z (mean)", "z")}
+GAUSSIAN_READINGS: dict[Reading, tuple[str, Role]] = READINGS | {"z": ("z (mean)", "z")}
 
 _MOST_POINTS = 150
 """Of a curve over training; neighbours are averaged until it has no more."""

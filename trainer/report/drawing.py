@@ -23,9 +23,10 @@ _MOST_TICKS, _MOST_MARKS = 10, 20
 _NEAR = 0.6
 """A reference is drawn if it lies within this share of the data's range from the data; else it is named."""
 
-_BLACK, _BLUE, _GREEN, _ORANGE, _RED, _PINK = (
+_BLACK, _BLUE, _SKY, _GREEN, _ORANGE, _RED, _PINK = (
     "#3d3d3d",
     "#0072b2",
+    "#56b4e9",
     "#009e73",
     "#e69f00",
     "#d55e00",
@@ -44,6 +45,7 @@ _LOOKS: dict[Role, tuple[str, str]] = {
     "bottom": (_RED, "s"),
     "h": (_BLACK, "D"),
     "z": (_BLUE, "o"),
+    "z-sampled": (_SKY, "^"),
     "bits": (_RED, "s"),
     "sign": (_BLACK, "D"),
     "itq": (_RED, "s"),

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Reading = Literal["h", "z", "bits"]
-"""What a linear layer reads of a network."""
+Reading = Literal["h", "z", "z_sampled", "bits"]
+"""What a linear layer reads of a network, at test; `z_sampled` is z with noise."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -148,11 +148,17 @@ class Regression(_File):
 class FineTuning(Scores):
     """`finetune.json`."""
 
-    on: Reading
+    on: Literal["h", "z", "bits"]
     epochs: Count
     batch_size: Count
     lr: float
     seed: int
+    sampled: Scores | None = None
+    """The same layer on `z_sampled`."""
+
+    @property
+    def readings(self) -> dict[Reading, Scores]:
+        return {self.on: self} | ({"z_sampled": self.sampled} if self.sampled else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,10 +149,13 @@ def _supervised(runs: Sequence[Run]) -> Outcome:
 
 def _tuned(runs: Sequence[Run], reading: Reading) -> Outcome | None:
     """The best of the epoch ranges, as appendix A.3 has it."""
-    tuned = [run for run in runs if run.fine_tuning and run.fine_tuning.on == reading]
-    trials = by(tuned, tuning_of).values()
-    scores = [[run.fine_tuning for run in trial if run.fine_tuning] for trial in trials]
-    outcomes = [Outcome.of(trial, trial[0].epochs) for trial in scores]
+    tuned = [run for run in runs if run.fine_tuning and reading in run.fine_tuning.readings]
+    trials = [
+        [run.fine_tuning for run in trial if run.fine_tuning] for trial in by(tuned, tuning_of).values()
+    ]
+    outcomes = [
+        Outcome.of([tuning.readings[reading] for tuning in trial], trial[0].epochs) for trial in trials
+    ]
     return max(outcomes, key=lambda outcome: fmean(outcome.best), default=None)
 
 

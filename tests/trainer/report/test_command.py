@@ -9,11 +9,18 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.trainer.report.run_folders import small, write_probe, write_run, write_units
+from tests.trainer.report.run_folders import small, write, write_probe, write_run, write_units
+from trainer import catalogue, cli
 from trainer.commands.report import report
+from trainer.recipe import Recipe
+from trainer.report.runs import read_runs
+from trainer.units import UnitCurve
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(report)
+everything = typer.Typer(pretty_exceptions_enable=False)
+for verb in cli.VERBS:
+    everything.command()(verb)
 
 
 def call(*arguments: object) -> Result:
@@ -80,3 +87,35 @@ def test_wrong_use_is_one_clear_message_and_exit_code_2(runs: Path, tmp_path: Pa
         assert done.exit_code == 2, done.output
         assert message.replace(" ", "") in re.sub(r"[\s│]+", "", done.stderr)  # typer breaks lines
     assert not (tmp_path / "out").exists()
+
+
+def test_it_reads_what_the_other_verbs_write(
+    recipe: Recipe, coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "find_recipe", lambda name: recipe)
+    run, tuned, labelled = tmp_path / "runs" / "run", tmp_path / "runs" / "tuned", ["--queries", coloured]
+    images = ["--images", coloured, "--threads", 1]
+    for arguments in (
+        ["train", "tiny", *images, "--monitor", coloured, "--out", run, "--epochs", 1],
+        ["probe", run, *images, *labelled, "--epochs", 1, "--batch-size", 16],
+        ["evaluate", run, *images, *labelled, "--k", 1, "--only", "retrieval", "--only", "baselines"],
+        ["finetune", run, *images, *labelled, "--out", tuned, "--epochs", 1, "--batch-size", 16],
+        ["report", tmp_path / "runs", "--out", tmp_path / "out"],
+    ):
+        done = CliRunner().invoke(everything, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+    curve = UnitCurve(num_images=48, folds=5, mean={1: 0.5, 64: 0.75}, std={1: 0.1, 64: 0.2})
+    write(run / "units.json", curve.to_dict())
+
+    runs = read_runs([tmp_path / "runs"])
+    (trained,), (fine_tuned,) = runs.trained, runs.fine_tuned
+    probed, kept = json.loads((run / "probe.json").read_text()), trained.probe.representations
+    assert {name: scores.last for name, scores in kept.items()} == {
+        name: scores["last"] for name, scores in probed["representations"].items()
+    }
+    assert fine_tuned.fine_tuning.best == json.loads((tuned / "finetune.json").read_text())["best"]
+    assert trained.evaluation.codes_knn_top1 == trained.baselines.learned[64].knn_top1
+    assert {32, 64} <= set(trained.baselines.projection)
+    assert trained.units.f1[64].mean == 0.75
+    pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert {"figure-4-left", "figure-4-right", "bits-bernoulli-map", "training-loss"} <= pictures

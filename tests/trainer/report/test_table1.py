@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from tests.trainer.report.run_folders import (
@@ -80,6 +81,19 @@ def test_of_several_numbers_of_epochs_the_best_fine_tuning_counts(tmp_path: Path
     write_fine_tuned(tmp_path / "long", recipe, "h", [0.7, 0.75, 0.79])
     _, ours = tables_of(tmp_path)
     assert texts(ours)[0][1:5] == ["h (floats) (tuned 2 epochs)", "94.35", "80.00", "80.00"]
+
+
+def test_sampled_z_has_a_row_of_its_own(tmp_path: Path) -> None:
+    recipe = small("bernoulli")
+    write_probe(write_run(tmp_path / "run", recipe), {"z": [0.6], "z_sampled": [0.5]})
+    tuned = write_fine_tuned(tmp_path / "tuned", recipe, "z", [0.8]) / "finetune.json"
+    write(tuned, json.loads(tuned.read_text()) | {"sampled": {"top1": [0.7]}})
+    _, ours = tables_of(tmp_path)
+    name = "(tuned 1, probed 1 epochs)"
+    assert [row[1:] for row in texts(ours)] == [
+        [f"relaxed z {name}", "96.42", "80.00", "80.00", "91.96", "60.00", "60.00"],
+        [f"relaxed z, sampled {name}", "–", "70.00", "70.00", "–", "50.00", "50.00"],
+    ]
 
 
 def test_a_supervised_network_has_its_own_classifier(tmp_path: Path) -> None:
