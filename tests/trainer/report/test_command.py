@@ -13,6 +13,7 @@ from tests.trainer.report.run_folders import small, write, write_probe, write_ru
 from trainer import catalogue, cli
 from trainer.commands.report import report
 from trainer.recipe import Recipe
+from trainer.report.groups import backbone
 from trainer.report.runs import read_runs
 from trainer.units import UnitCurve
 
@@ -114,6 +115,7 @@ def test_it_reads_what_the_other_verbs_write(
         name: scores["last"] for name, scores in probed["representations"].items()
     }
     assert fine_tuned.fine_tuning.best == json.loads((tuned / "finetune.json").read_text())["best"]
+    assert backbone(fine_tuned) == backbone(trained)
     assert trained.evaluation.codes_knn_top1 == trained.baselines.learned[64].knn_top1
     assert {32, 64} <= set(trained.baselines.projection)
     assert trained.units.f1[64].mean == 0.75
