@@ -4,15 +4,13 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from trainer.report.content import Cell, Chart, Missing, Point, Section, Source, Table
+from trainer.report.content import Cell, Chart, Missing, Section, Source, Table
 from trainer.report.groups import count_of
+from trainer.report.numbers import numbers_of
 from trainer.report.page_style import STYLE
 from trainer.report.records import Runs
 
-_MOST_ROWS = 12
-"""Of the numbers behind a figure; of longer curves one in n is listed, and the last."""
-
-_INTRODUCTION = (
+INTRODUCTION = (
     "Each figure and table of “Stochastic Contrastive Learning” (Ramapuram, Busbridge, Suau and Webb) that "
     "these runs support, the paper's own numbers beside ours. The paper has one table, Table 1. It gives "
     "Figures 2 to 5 as pictures, without a table of their points: beside those stands what its text says. "
@@ -39,8 +37,8 @@ def page(runs: Runs, sections: Sequence[Section], pictures: Mapping[str, bytes])
 <body>
 <header>
 <h1>Stochastic Contrastive Learning, reproduced</h1>
-<p>{escape(_INTRODUCTION)}</p>
-<p>{escape(_inventory(runs))}</p>
+<p>{escape(INTRODUCTION)}</p>
+<p>{escape(inventory(runs))}</p>
 {_unfinished(runs)}<nav aria-label="Sections">{links}</nav>
 </header>
 <main>
@@ -50,7 +48,8 @@ def page(runs: Runs, sections: Sequence[Section], pictures: Mapping[str, bytes])
 """
 
 
-def _inventory(runs: Runs) -> str:
+def inventory(runs: Runs) -> str:
+    """How much the report is made of, in a sentence or two."""
     everyone = [*runs.trained, *runs.fine_tuned]
     if not everyone:
         return "No run given is finished."
@@ -102,48 +101,22 @@ def _source(source: Source | None) -> str:
 
 
 def _numbers(chart: Chart) -> str:
-    """What is drawn, as a table: a row for each x, a column for each line."""
-    lines = (*chart.lines, *chart.undrawn)
-    points: list[dict[float, Point]] = [{point.x: point for point in line.points} for line in lines]
-    xs = sorted({x for found in points for x in found})
-    step = -(-len(xs) // _MOST_ROWS)
-    rows = sorted({*xs[::step], xs[-1]})
-    head = "".join(
-        f'<th scope="col">{escape(text)}</th>' for text in (chart.x_label, *(x.label for x in lines))
-    )
-    body = "".join(
-        f'<tr><th scope="row">{_plain(x)}</th>'
-        + "".join(f"<td>{_range(found[x]) if x in found else '–'}</td>" for found in points)
-        + "</tr>\n"
-        for x in rows
-    )
-    references = "".join(
-        f"<p>{escape(reference.label)} ({_plain(reference.value)}).</p>" for reference in chart.references
-    )
-    unit = f"{escape(chart.y_label)}{'' if step == 1 else f'; one point in {step}'}"
+    numbers = numbers_of(chart)
     return (
-        f"<details><summary>Numbers</summary>\n<p>{unit}.</p>{references}\n"
-        f"{_scrolling(f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>', chart.title)}"
-        "</details>\n"
+        f"<details><summary>Numbers</summary>\n<p>{escape(numbers.caption)}</p>\n"
+        f"{_scrolling(_grid(numbers), chart.title)}</details>\n"
     )
-
-
-def _range(point: Point) -> str:
-    mean = _plain(point.y.mean)
-    if point.y.count == 1:
-        return mean
-    return f"{mean}<small>{_plain(point.y.low)} to {_plain(point.y.high)}, n = {point.y.count}</small>"
-
-
-def _plain(value: float) -> str:
-    """Four digits, as people write them."""
-    if value == 0 or value == int(value):
-        return f"{value:,.0f}"
-    size = abs(value)
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}" if size >= 0.001 else f"{value:.1e}"
 
 
 def _table(table: Table) -> str:
+    return (
+        f'<div class="table" id="{escape(table.key)}">\n<h3>{escape(table.title)}</h3>\n'
+        f"{_scrolling(_grid(table), table.title)}<p>{escape(table.caption)}</p>\n"
+        f"{_paper(table.paper)}{_source(table.source)}</div>\n"
+    )
+
+
+def _grid(table: Table) -> str:
     spans = "".join(
         f'<th scope="colgroup" colspan="{span}"{_side(name != "", "group")}>{escape(name)}</th>'
         for name, span in table.groups
@@ -159,12 +132,7 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     groups = f"<tr>{spans}</tr>" if spans else ""
-    inner = f"<table><thead>{groups}<tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>"
-    return (
-        f'<div class="table" id="{escape(table.key)}">\n<h3>{escape(table.title)}</h3>\n'
-        f"{_scrolling(inner, table.title)}<p>{escape(table.caption)}</p>\n"
-        f"{_paper(table.paper)}{_source(table.source)}</div>\n"
-    )
+    return f"<table><thead>{groups}<tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>"
 
 
 def _cell(cell: Cell, is_words: bool) -> str:

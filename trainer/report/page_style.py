@@ -44,7 +44,6 @@ tbody { border-bottom: 2px solid var(--ink); }
 tbody tr + tr { border-top: 1px solid var(--rule); }
 th, td { padding: .3rem .6rem; text-align: right; vertical-align: top; }
 th { font-weight: 600; vertical-align: bottom; }
-th[scope="row"] { font-weight: normal; }
 th.group { text-align: center; border-bottom: 1px solid var(--rule); }
 .words { text-align: left; }
 details { margin-top: .5rem; }

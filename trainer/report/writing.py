@@ -10,6 +10,7 @@ from trainer.report.figure2 import figure_2
 from trainer.report.figure3 import figure_3
 from trainer.report.figure4 import figure_4
 from trainer.report.figure5 import figure_5
+from trainer.report.markdown import markdown
 from trainer.report.page import page
 from trainer.report.records import Runs
 from trainer.report.runs import read_runs
@@ -18,6 +19,7 @@ from trainer.report.tables import codes, efforts, regressions
 from trainer.report.training import training_curves
 
 PAGE = "report.html"
+MARKDOWN = "report.md"
 
 _SECTIONS = (
     ("Table 1", table_1),
@@ -48,7 +50,7 @@ def sections_of(runs: Runs) -> tuple[Section, ...]:
 
 
 def write_report(paths: Iterable[Path], out: Path) -> Report:
-    """Write a PNG for each figure, and `report.html` with all of them and the tables, into `out`.
+    """Write a PNG for each figure, and `report.html` and `report.md` with them and the tables, into `out`.
 
     Raises ValueError for a path that is no run or is damaged, before anything is written.
     """
@@ -63,6 +65,7 @@ def write_report(paths: Iterable[Path], out: Path) -> Report:
         draw(chart).savefig(pictures[chart.key], dpi=DPI)
     images = {key: picture.read_bytes() for key, picture in pictures.items()}
     (out / PAGE).write_text(page(runs, sections, images), "utf-8")
+    (out / MARKDOWN).write_text(markdown(runs, sections), "utf-8")
     return Report(
         out / PAGE,
         tuple(pictures.values()),

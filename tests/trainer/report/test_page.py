@@ -62,25 +62,6 @@ def test_a_figure_lists_its_numbers_with_the_papers_words():
     assert "bands reach from the lowest to the highest" in text
 
 
-def test_of_a_long_curve_some_points_are_listed_and_the_last():
-    line = Line("loss", "simclr", tuple(Point(x, Stat.of([x / 8])) for x in range(1, 31)))
-    text = written(Chart("chart", "T", "x", "y", (line,), SOURCE, "C."), pictures={"chart": b""})
-    assert re.findall(r'scope="row">(\d+)', text) == [
-        "1",
-        "4",
-        "7",
-        "10",
-        "13",
-        "16",
-        "19",
-        "22",
-        "25",
-        "28",
-        "30",
-    ]
-    assert "<p>y; one point in 3.</p>" in text
-
-
 def test_names_cannot_break_out_of_the_page():
     assert "photos &lt;of&gt; us.<br>one run &amp; more" in written(CHART, pictures={"chart": b""})
     assert "no run &lt;has&gt; it" in written(Missing("W", "no run <has> it", "c"))
