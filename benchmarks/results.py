@@ -7,7 +7,7 @@ thread; a task that is done is passed over and one that was interrupted goes on 
 command can be stopped at any point and given again. `docs/results/runs` has what is done, without weights:
 copied to `--out`, only what is missing there is made. Given a second time while it runs, the two share the
 tasks: one a core is the quickest. `--list` prints the table, each task with its command and state, and runs
-nothing; `--only PATTERN` takes part of it. When all is done, `stochcon report` draws it.
+nothing; `--only PATTERN` takes part of it. `stochcon report` draws what is done.
 
 The headline comparison (`head-*`, two seeds) has the larger share of the time; ablations (`short-*`) have
 the same settings and fewer epochs, and are compared only among themselves.
@@ -18,6 +18,7 @@ import fcntl
 import fnmatch
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.checkpoint import CHECKPOINT
+from trainer.metrics import METRICS
 from trainer.run_record import RUN_RECORD
 
 EPOCHS = {"head": 8, "short": 3, "tiny": 5}
@@ -225,6 +227,17 @@ def _pending(tasks: list[Task]) -> set[str]:
     return pending | {task.name for task in tasks if task.name in wanted and task.lacks_weights()}
 
 
+def collect(tasks: list[Task], folder: Path) -> None:
+    """Copy the figures of finished runs, which are all that a report needs, to `folder`."""
+    for task in tasks:
+        if not task.is_done() or task.name == TARGETS:
+            continue
+        copies = folder / task.product.parent.name
+        copies.mkdir(parents=True, exist_ok=True)
+        for name in {task.product.name, RUN_RECORD, METRICS}:
+            shutil.copy(task.product.with_name(name), copies / name)
+
+
 def command_of(task: Task) -> str:
     """What to type for this task alone."""
     program = ["stochcon"] if task.module == "stochcon" else ["python", "-m", task.module]
@@ -258,6 +271,9 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", help="tasks of this name (* for any), with what follows them"
     )
+    parser.add_argument(
+        "--collect", type=Path, help="copy what is done, without weights, to this folder, and run nothing"
+    )
     parser.add_argument("--list", action="store_true", help="print the table and its state, and run nothing")
     options = parser.parse_args()
     tasks = table(Images.of(options.cifar10), Images.of(options.tiny_imagenet), options.out)
@@ -267,6 +283,9 @@ def main() -> None:
         pending = _pending(tasks)
         for task in tasks:
             print(f"{'    ' if task.name in pending else 'done'} {task.name:40} {command_of(task)}")
+        return
+    if options.collect:
+        collect(tasks, options.collect)
         return
     sys.exit(run(tasks, options.out))
 

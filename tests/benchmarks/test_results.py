@@ -77,6 +77,10 @@ def test_a_killed_table_goes_on_and_what_is_done_is_not_done_again(cifar10: Path
     assert run(cifar10, out, "--only", name) == (0, "")
     assert "done" in run(cifar10, out, "--only", name, "--list")[1]
 
+    assert run(cifar10, out, "--collect", str(tmp_path / "kept")) == (0, "")
+    kept = [path.relative_to(tmp_path / "kept") for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert set(kept) == {Path(name, "run.json"), Path(name, "metrics.jsonl")}
+
 
 def test_a_run_without_weights_is_done_as_long_as_nothing_needs_them(cifar10: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out" / "head-supervised-0"
