@@ -1,5 +1,6 @@
 """Labelled images as a trained model sees them: what every measurement starts from."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,11 +162,13 @@ def embed(encoder: Encoder, source: Source, max_images: int | None = None) -> Em
 
 
 def entropy_of(logits: Tensor) -> Tensor:
-    """Sum of the entropies of Bernoulli bits, in bits: float32 [n] of logits [n, num_bits]."""
-    p = torch.sigmoid(logits.double())
-    nats = torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
-    bits: Tensor = -nats.sum(1) / np.log(2)
-    return bits.float()
+    """Sum of the entropies of Bernoulli bits, in bits: float32 [n] of logits [n, num_bits].
+
+    In nats it is log(1 + exp(-|l|)) + |l| sigmoid(-|l|) for a logit l, which nothing overflows.
+    """
+    size = logits.float().abs()
+    nats = F.softplus(-size) + size * torch.sigmoid(-size)
+    return nats.sum(1) / math.log(2)
 
 
 def _together(parts: list[Seen]) -> Seen:
@@ -188,7 +191,9 @@ def _raw_pixels(images: Tensor) -> Tensor:
     """uint8 [n, H, W, 3] to float32 [n, h * w * 3] in [0, 1], with h and w at most 32."""
     height, width = images.shape[1:3]
     planes = images.permute(0, 3, 1, 2).float().div_(255)
-    return F.adaptive_avg_pool2d(planes, (min(height, 32), min(width, 32))).flatten(1)
+    if max(height, width) > 32:
+        planes = F.adaptive_avg_pool2d(planes, (min(height, 32), min(width, 32)))
+    return planes.flatten(1)
 
 
 def _evenly(numbers: npt.NDArray[np.int64], at_most: int | None) -> npt.NDArray[np.int64]:

@@ -1,4 +1,7 @@
-"""From a run to one self-contained ONNX file: uint8 pixels in, packed codes and logits out.
+"""From a run to one self-contained ONNX file: uint8 pixels in; packed codes, logits and class logits out.
+
+A Bernoulli latent gives codes and logits, any other run its features; a run that knows classes, supervised
+or fine-tuned, gives class logits besides.
 
 Normalisation, thresholding and packing are inside the graph, so no other part repeats them. Weights are
 stored in float16 and computed with in float32.
@@ -7,7 +10,7 @@ stored in float16 and computed with in float32.
 import copy
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from contracts.codes import pack_logits
+from contracts.codes import active_bits, pack_logits
 from contracts.manifest import MANIFEST_KEY, ModelManifest
+from trainer.classifier import Classifier
 from trainer.fusion import fuse_batchnorm
-from trainer.model import Encoder
-from trainer.runs import load_run
+from trainer.model import StochCon
+from trainer.runs import Trained, load_run
 
 _OPSET = 18
 _FLOAT16_FROM = 256
@@ -37,40 +41,41 @@ class Parity:
     """An exported file against PyTorch with the same float16 weights, on random images."""
 
     max_error: float
-    """Largest difference of a logit (or feature)."""
+    """Largest difference of a logit, class logit or feature."""
     flipped_bits: int
     """Bits that differ. Only logits within `max_error` of 0 can flip."""
     num_bits: int
     """Bits compared."""
 
 
-class EncodingGraph(nn.Module):
-    """What the file computes: uint8 [N, H, W, 3] to code uint8 [N, bits / 8] and logits [N, bits]."""
+class ExportedGraph(nn.Module):
+    """What the file computes from uint8 images [N, H, W, 3]: the outputs that `output_names` names."""
 
     weights: Tensor
 
-    def __init__(self, model: Encoder, num_bits: int) -> None:
+    def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.model = model
-        self.num_bytes = num_bits // 8
+        self.model = trained.model
+        self.makes_codes = trained.recipe.latent == "bernoulli"
+        self.has_classes = bool(trained.classes)
+        self.output_names = ["code", "logits"] if self.makes_codes else ["features"]
+        self.output_names += ["class_logits"] if self.has_classes else []
         # Most significant bit first. Floats, because few providers reduce bytes; 255 is exact even in bf16.
         self.register_buffer("weights", 2.0 ** torch.arange(7, -1, -1))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model.logits(self.model.features(_to_unit(image)))
-        bits = (logits >= 0).float().reshape(-1, self.num_bytes, 8)
-        return (bits * self.weights).sum(-1).to(torch.uint8), logits
-
-
-class FeatureGraph(nn.Module):
-    """For a model without a latent: uint8 [N, H, W, 3] to features [N, num_features]."""
-
-    def __init__(self, model: Encoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.model.features(_to_unit(image))
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        h = self.model.features(image.permute(0, 3, 1, 2).float() / 255)
+        outputs: list[Tensor] = []
+        if self.makes_codes:
+            logits = self.model.logits(h)
+            bits = (logits >= 0).float().reshape(-1, logits.shape[1] // 8, 8)
+            outputs += [(bits * self.weights).sum(-1).to(torch.uint8), logits]
+        else:
+            outputs.append(h)
+        if self.has_classes:
+            assert isinstance(self.model, Classifier | StochCon)
+            outputs.append(self.model.class_logits(h))
+        return tuple(outputs)
 
 
 def export(
@@ -94,19 +99,21 @@ def export(
     recipe, model = trained.recipe, trained.model
     fuse_batchnorm(model)
     _round_weights(model)
-    makes_codes = recipe.latent == "bernoulli"
-    num_bits = recipe.num_bits if makes_codes else model.backbone.num_features
-    graph = EncodingGraph(model, num_bits) if makes_codes else FeatureGraph(model)
+    graph = ExportedGraph(trained).eval()
+    card = recipe.to_dict()
+    if trained.finetuning is not None:
+        card["finetuning"] = asdict(trained.finetuning)
     try:
         manifest = ModelManifest(
             name=name,
             version=version,
-            num_bits=num_bits,
+            num_bits=recipe.num_bits if graph.makes_codes else model.backbone.num_features,
             preprocessing=recipe.preprocessing,
             latent=recipe.latent,
-            recipe=recipe.to_dict(),
+            recipe=card,
             data=data,
             metrics=metrics or {},
+            labels=trained.classes or None,
             licence=licence,
             created=datetime.now(UTC).replace(microsecond=0),
         )
@@ -115,14 +122,13 @@ def export(
         field = wrong["loc"][0]
         raise ValueError(f"{field} is {wrong['input']!r}: {wrong['msg']}; give another --{field}") from exc
     side = recipe.image_size
-    output_names = ["code", "logits"] if makes_codes else ["features"]
-    encoded = _to_onnx(graph.eval(), side, output_names, manifest)
+    encoded = _to_onnx(graph, side, manifest)
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(encoded)
     parity = check_parity(partial, graph, side)
     if not parity.max_error <= _MAX_ERROR:  # said so that nan, of weights that are not finite, fails too
         raise RuntimeError(
-            f"{partial} differs from PyTorch by {parity.max_error:.3g} in a logit, and {_MAX_ERROR:g} is "
+            f"{partial} differs from PyTorch by {parity.max_error:.3g} in an output, and {_MAX_ERROR:g} is "
             "allowed: the export is wrong, and the file has been left for inspection"
         )
     partial.replace(path)
@@ -130,34 +136,44 @@ def export(
 
 
 @torch.no_grad()
-def check_parity(path: Path, graph: nn.Module, side: int, count: int = 32) -> Parity:
+def check_parity(path: Path, graph: ExportedGraph, side: int, count: int = 32) -> Parity:
     """Compare the file, run by onnxruntime, with PyTorch on `count` random images.
 
+    The class logits of an image whose bits differ are not compared: a layer that reads bits sees the flip.
     Raises RuntimeError if a code is not the packed signs of its own logits.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    theirs = session.run(None, {"image": images})
-    ours = graph(torch.from_numpy(images))
-    if isinstance(ours, Tensor):
-        return Parity(_largest_difference(theirs[0], ours), 0, 0)
-    code, logits = theirs
-    if not np.array_equal(code, pack_logits(logits)):
-        raise RuntimeError(f"{path} packs codes that are not the signs of its logits")
-    flipped = int(np.bitwise_count(code ^ ours[0].numpy()).sum())
-    return Parity(_largest_difference(logits, ours[1]), flipped, logits.size)
+    theirs = dict(zip(graph.output_names, session.run(graph.output_names, {"image": images}), strict=True))
+    ours = {
+        name: output.numpy()
+        for name, output in zip(graph.output_names, graph(torch.from_numpy(images)), strict=True)
+    }
+    flipped = np.zeros(count, np.int64)
+    num_bits = 0
+    if graph.makes_codes:
+        if not np.array_equal(theirs["code"], pack_logits(theirs["logits"])):
+            raise RuntimeError(f"{path} packs codes that are not the signs of its logits")
+        flipped = active_bits(theirs["code"] ^ ours["code"])
+        num_bits = theirs["logits"].size
+    errors = [
+        _largest_difference(theirs[name], ours[name], flipped == 0 if name == "class_logits" else None)
+        for name in graph.output_names
+        if name != "code"
+    ]
+    # Said so that nan wins: max() of a list loses it.
+    return Parity(float(np.max(errors)), int(flipped.sum()), num_bits)
 
 
-def _largest_difference(theirs: npt.NDArray[np.float32], ours: Tensor) -> float:
-    """nan where either is not finite."""
+def _largest_difference(
+    theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float32], rows: npt.NDArray[np.bool_] | None = None
+) -> float:
+    """Over these rows, or all; nan where either is not finite."""
     with np.errstate(invalid="ignore"):
-        return float(np.abs(theirs - ours.numpy()).max())
-
-
-def _to_unit(image: Tensor) -> Tensor:
-    return image.permute(0, 3, 1, 2).float() / 255
+        differences = np.abs(theirs - ours)
+    return float(np.max(differences if rows is None else differences[rows], initial=0))
 
 
 def _round_weights(model: nn.Module) -> None:
@@ -167,7 +183,7 @@ def _round_weights(model: nn.Module) -> None:
             tensor.copy_(tensor.half().float())
 
 
-def _to_onnx(graph: nn.Module, side: int, output_names: list[str], manifest: ModelManifest) -> bytes:
+def _to_onnx(graph: ExportedGraph, side: int, manifest: ModelManifest) -> bytes:
     import onnx
 
     # The exporter warns of its own deprecated calls, and of torchvision, which is not used.
@@ -178,7 +194,7 @@ def _to_onnx(graph: nn.Module, side: int, output_names: list[str], manifest: Mod
             graph,
             (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
             input_names=["image"],
-            output_names=output_names,
+            output_names=graph.output_names,
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=_OPSET,
             dynamo=True,

@@ -15,7 +15,7 @@ def coloured(tmp_path: Path) -> Path:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Recipe:
     """Small enough to train in a test."""
     view = View(size=16, scale=(0.3, 1.0))

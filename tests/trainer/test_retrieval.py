@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from contracts.codes import hamming
-from trainer.retrieval import CUTOFFS, Ranking, Retrieval, evaluate_codes, evaluate_floats
+from trainer.retrieval import CUTOFFS, Ranking, Retrieval, evaluate_codes, evaluate_floats, vote
 
 
 def naive_ap(relevant_in_order: list[bool]) -> float:
@@ -26,32 +26,34 @@ def orders_of_ties(distances: list[int]) -> list[tuple[int, ...]]:
     ]
 
 
+def rankings(distances: list[int], relevant: tuple[bool, ...]) -> list[Ranking]:
+    """The same ranking made in both ways."""
+    found, chosen = np.array(distances, np.int32), np.array(relevant)
+    floats = found.astype(np.float32) / 8 - 0.5
+    return [
+        Ranking.by_counting(np.bincount(found), found[chosen]),
+        Ranking.by_sorting(np.sort(floats), floats[chosen]),
+    ]
+
+
 def test_ap_recall_and_precision_are_means_over_every_order_of_the_tied_items() -> None:
     distances = [1, 2, 2, 2, 4, 4, 7]
     orders = orders_of_ties(distances)
     assert len(orders) == 12
     for relevant in itertools.product([False, True], repeat=7):
         ranked = [[relevant[i] for i in order] for order in orders]
-        ranking = Ranking(np.array(distances, np.int32), np.array(relevant))
-        assert ranking.average_precision() == pytest.approx(np.mean([naive_ap(row) for row in ranked]))
-        for k in range(1, 8):
-            assert ranking.precision(k) == pytest.approx(np.mean([sum(row[:k]) / k for row in ranked]))
-            assert ranking.recall(k) == pytest.approx(np.mean([any(row[:k]) for row in ranked]))
-
-
-def test_tied_floats_are_treated_as_tied_distances_of_codes() -> None:
-    relevant = np.array([False, True, True, False, True])
-    floats = Ranking(np.array([0.5, 0.5, 0.25, 0.75, 0.75], np.float32), relevant)
-    codes = Ranking(np.array([2, 2, 1, 3, 3], np.int32), relevant)
-    assert floats.average_precision() == codes.average_precision()
+        for ranking in rankings(distances, relevant):
+            assert ranking.average_precision() == pytest.approx(np.mean([naive_ap(row) for row in ranked]))
+            for k in range(1, 8):
+                assert ranking.precision(k) == pytest.approx(np.mean([sum(row[:k]) / k for row in ranked]))
+                assert ranking.recall(k) == pytest.approx(np.mean([any(row[:k]) for row in ranked]))
 
 
 def test_a_vote_is_shared_by_the_items_tied_at_the_kth_distance() -> None:
     # One neighbour of label 1 is nearer; of the four tied ones three have label 0, for two places.
     distances, labels = np.array([3, 3, 3, 3, 1, 9], np.int32), np.array([0, 0, 0, 1, 1, 2])
-    ranking = Ranking(distances, labels == 0)
-    assert ranking.vote(labels, 3) == 1  # 1 + 2/4 votes against 6/4; those of label 1 are nearer
-    assert ranking.vote(labels, 4) == 0  # 1 + 3/4 against 9/4
+    assert vote(distances, labels, 3, 3) == 1  # 1 + 2/4 votes against 6/4; those of label 1 are nearer
+    assert vote(distances, labels, 3, 4) == 0  # 1 + 3/4 against 9/4
 
 
 def test_no_number_depends_on_the_order_of_the_gallery() -> None:

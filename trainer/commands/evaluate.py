@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from trainer.commands.options import Device, Images, Queries, Threads, prepare_t
 if TYPE_CHECKING:
     from trainer.embedding import Embeddings
     from trainer.runs import Trained
+
+_FOREST_UNITS = 256
+"""Width of a latent up to which forests are grown unasked: minutes. Figure 2 right has 64."""
 
 
 class Measure(StrEnum):
@@ -64,6 +67,9 @@ def evaluate(
                 evaluation.show(measure, found[measure])
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
+    except FloatingPointError as exc:
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(1) from exc
     if as_json:
         typer.echo(json.dumps(found))
 
@@ -78,7 +84,7 @@ class _Evaluation:
         queries: list[Path],
         k: int,
         max_queries: int | None,
-        device: Literal["cpu", "cuda"],
+        device: str,
         threads: int | None,
     ) -> None:
         from trainer.embedding import Encoder, FileEncoder, RunEncoder
@@ -87,8 +93,7 @@ class _Evaluation:
         self._paths = images, queries
         self._k = k
         self._max_queries = max_queries
-        self._device: Literal["cpu", "cuda"] = device
-        self._threads = threads
+        self._device = device
         self._encoder: Encoder
         self._trained: Trained | None = None
         if model.is_dir():
@@ -102,14 +107,16 @@ class _Evaluation:
         """What to do, in order. Raises ValueError for a measurement that was asked for and cannot be."""
         chosen: list[Measure] = []
         for measure in Measure:
-            reason = _obstacle(measure, self._trained)
             if only and measure not in only:
                 continue
+            reason = _obstacle(measure, self._trained)
+            if reason is None and not only:
+                reason = _cost(measure, self._trained)
             if reason is None:
                 chosen.append(measure)
             elif only:
                 raise ValueError(
-                    f"there is no {measure} of {self._model}: {reason}; leave out --only {measure}"
+                    f"{self._model} has no {measure} to measure, since {reason}: leave out --only {measure}"
                 )
             else:
                 _leave_out(measure, reason)
@@ -210,9 +217,7 @@ class _Evaluation:
         from trainer.probe import ProbeSettings
 
         images, queries = self._paths
-        return run_probe(
-            self._model, images, queries, ProbeSettings(), device=self._device, threads=self._threads
-        )
+        return run_probe(self._model, images, queries, ProbeSettings(), device=self._device)
 
 
 def _obstacle(measure: Measure, trained: "Trained | None") -> str | None:
@@ -227,6 +232,15 @@ def _obstacle(measure: Measure, trained: "Trained | None") -> str | None:
         return "it is fine-tuned, and its own layer is measured already"
     if measure is Measure.PROBE and trained.recipe.objective == "supervised":
         return "it is supervised, and its own layer is measured already"
+    return None
+
+
+def _cost(measure: Measure, trained: "Trained | None") -> str | None:
+    """Why a measurement is done only if it is asked for; None if that need not be."""
+    if measure is Measure.UNITS and trained is not None and trained.recipe.num_bits > _FOREST_UNITS:
+        return (
+            f"forests on {trained.recipe.num_bits} units take an hour or more: ask for it by --only {measure}"
+        )
     return None
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from trainer.retrieval import CUTOFFS
+
 _STATISTICS = {
     "top1": ("top-1 of its own layer", 4),
     "active_bits": ("active bits", 1),
@@ -16,19 +18,19 @@ _STATISTICS = {
 
 def print_retrieval(values: dict[str, Any]) -> None:
     """One row for each representation, and the statistics of the latent below."""
-    columns = {"knn_top1": "k-NN top-1", "map": "mAP"}
-    for at in (1, 10, 100):
-        columns[f"recall_at_{at}"] = f"recall@{at}"
-    for at in (10, 100):
-        columns[f"precision_at_{at}"] = f"precision@{at}"
+    columns = {"knn_top1": "k-NN", "map": "mAP"}
+    columns |= {f"recall_at_{at}": f"R@{at}" for at in CUTOFFS}
+    columns |= {f"precision_at_{at}": f"P@{at}" for at in CUTOFFS[1:]}
     suffix = "_knn_top1"
     rows = [name.removesuffix(suffix) for name in values if name.endswith(suffix)]
     there = [key for key in columns if any(f"{row}_{key}" in values for row in rows)]
     table = Table(
-        title=f"Retrieval: {values['num_queries']:,} queries, a gallery of {values['num_images']:,}",
+        title=f"{values['num_queries']:,} queries, a gallery of {values['num_images']:,}",
+        caption=f"k-NN: top-1 of {values['k']} neighbours. R: recall. P: precision.",
         title_justify="left",
+        caption_justify="left",
     )
-    table.add_column("representation")
+    table.add_column("")
     for key in there:
         table.add_column(columns[key], justify="right")
     for row in rows:
