@@ -102,8 +102,8 @@ class TorchRun:
             yield
         except RuntimeError as exc:  # the root of torch's DistError, and what gloo itself raises
             raise ConnectionError(
-                f"rank {self.rank} of {self.size} lost another rank, which died or did not answer ({exc}): "
-                "the same command goes on from the last checkpoint"
+                f"rank {self.rank} of {self.size} lost another rank, which died or did not answer "
+                f"({_reason(exc)}): the same command goes on from the last checkpoint"
             ) from exc
 
 
@@ -133,8 +133,8 @@ def launched(device: str, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
         )
     except RuntimeError as exc:
         raise ConnectionError(
-            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} did not meet the others ({exc}): "
-            "see that every machine can reach torchrun's --rdzv-endpoint"
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} did not meet the others "
+            f"({_reason(exc)}): see that every machine can reach torchrun's --rdzv-endpoint"
         ) from exc
     try:
         ranks = TorchRun(here)
@@ -205,6 +205,11 @@ def together(ranks: Ranks) -> Iterator[None]:
     for rank, text in enumerate(texts):
         if text:
             raise ValueError(f"rank {rank}: {text}")
+
+
+def _reason(exc: RuntimeError) -> str:
+    """What gloo says between a place in its own source and general advice."""
+    return str(exc).partition("] ")[2].partition(". ")[0] or str(exc)
 
 
 def _as_tensor(content: bytes) -> Tensor:

@@ -49,6 +49,8 @@ def train(
                 saved = checkpoints.read(folder)
         if len(set(gather_texts(plan.images, ranks))) > 1:
             raise ValueError("the ranks have different images: give each machine the same --images")
+        if len(set(gather_texts(json.dumps(recipe.to_dict()), ranks))) > 1:
+            raise ValueError("the ranks have different recipes: give each machine the same command")
         saved = ranks.broadcast(saved)
 
         torch.manual_seed(recipe.seed)  # decides the initial weights and nothing else

@@ -1,8 +1,10 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_images import make_png, write_parquet
+from tests.trainer.two_ranks import TwoRanks
 from trainer.recipe import Recipe, View
 
 
@@ -37,3 +39,9 @@ def recipe() -> Recipe:
         temperature=0.2,
         precision="fp32",
     )
+
+
+@pytest.fixture(scope="session")
+def two_ranks() -> Iterator[TwoRanks]:
+    with TwoRanks() as started:
+        yield started
