@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,13 @@ def test_wrong_use_is_one_clear_message_and_exit_code_2(
     result = call(*arguments)
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "export"])
+def test_exactly_the_options_that_there_are_are_documented(verb: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    _, _, section = text.partition(f"### `stochcon {verb} RUN`")
+    documented = set(re.findall(r"^\| `(--[a-z-]+)", section.partition("\n###")[0], flags=re.M))
+    command = typer.main.get_command(app).commands[verb]
+    there = {name for option in command.params for name in option.opts if name.startswith("--")}
+    assert documented == there - {"--json", "--help"}
