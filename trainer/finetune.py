@@ -13,11 +13,12 @@ from torch import Tensor
 from trainer import checkpoint as checkpoints
 from trainer.augmentation import crop_and_flip, latent_noise
 from trainer.checkpoint import Checkpoint
-from trainer.classifier import Classifier, Encoded, represent
+from trainer.classifier import Classifier
 from trainer.dataset import Batch, Dataset
 from trainer.epochs import Epochs
 from trainer.failures import check_finite, list_broken, not_finite
 from trainer.frozen import FrozenEncoder
+from trainer.held_out import SAMPLED, score
 from trainer.metrics import MetricsWriter
 from trainer.recipe import FineTuning, Recipe
 from trainer.run_record import RunRecord
@@ -31,8 +32,6 @@ FINETUNE = "finetune.json"
 
 _REPORT_EVERY = 10
 _REMEDY = "a lower --lr or --precision fp32"
-_ROWS = 1000
-"""Held-out images measured at a time."""
 
 
 def finetune(
@@ -49,16 +48,17 @@ def finetune(
     """Fine-tune the network of `run`, or go on where `folder` stopped; return the classifier.
 
     The backbone and the latent keep what they have learnt; head g and decoder rho are left behind. In
-    `folder` are kept checkpoint, metrics and `finetune.json`, the accuracy on `held_out` after each epoch.
-    Raises ValueError if the folder is in use or holds another run, or if the images have no labels, other
-    classes than `held_out`, or are fewer than a batch; FloatingPointError if the loss or a weight is not
-    finite.
+    `folder` are kept checkpoint and metrics, and, once all is done, `finetune.json` with the accuracy on
+    `held_out` after each epoch. Raises ValueError if the folder is in use or holds another run, or if the
+    images have no labels, lack a class of `held_out`, or are fewer than a batch; FloatingPointError if the
+    loss or a weight is not finite.
     """
     if run.finetuning is not None:
         raise ValueError("the run is fine-tuned already: name the one that it was fine-tuned from")
     recipe, task = run.recipe, Classification(source, held_out)
     epochs = Epochs(source, task.learnable, settings.epochs, settings.batch_size, settings.seed)
     images = fingerprint(source)
+    both = f"{images} {fingerprint(held_out)}"  # which a resumed run must have again
     torch.manual_seed(settings.seed)  # decides the new layer's initial weights and nothing else
     model = Classifier(recipe, settings.on, task.num_outputs)
     model.adopt(run.model)
@@ -67,7 +67,7 @@ def finetune(
 
     with ExitStack() as stack:
         stack.enter_context(checkpoints.owned(folder))
-        start_step, scores = _restore(folder, recipe, settings, images, model, optimizer)
+        start_step, scores = _restore(folder, settings, both, model, optimizer)
         record = RunRecord.open(
             folder, recipe, task.classes, len(task.learnable), images, epochs.num_steps, command, device
         )
@@ -79,12 +79,10 @@ def finetune(
             check_finite(model, step, folder, _REMEDY)
             weights, moments = model.state_dict(), optimizer.state_dict()
             checkpoints.save(
-                folder, Checkpoint(recipe, step, weights, moments, images, task.classes, settings, scores)
+                folder, Checkpoint(recipe, step, weights, moments, both, task.classes, settings, scores)
             )
             record.save(step)
-            if scores:
-                write_json(folder / FINETUNE, _results(recipe, settings, scores))
-            list_broken(folder, dataset.broken.values())
+            list_broken(folder, [*dataset.broken.values(), *measured.broken.values()])
 
         model.train()
         loss: float | None = None
@@ -115,7 +113,7 @@ def finetune(
                 metrics.write(done, values)
                 reported_s, reported_step, waited_s = now, done, dataset.wait_s
             if done % epochs.steps_per_epoch == 0:
-                if loss is None and start_step == 0:
+                if not optimizer.state:
                     first = next(iter(dataset.broken.values()))
                     raise ValueError(
                         f"no batch has two images that can be read; the first that cannot: {first}"
@@ -132,6 +130,7 @@ def finetune(
                 save(done)
                 saved_s = time.monotonic()
         save(epochs.num_steps)
+        write_json(folder / FINETUNE, _results(recipe, settings, scores))
     return model.eval()
 
 
@@ -152,31 +151,18 @@ def _take_gradients(
     return loss.detach()
 
 
-@torch.no_grad()
 def measure(
     model: Classifier, held_out: Dataset, task: Classification, settings: FineTuning, step: int
 ) -> dict[str, float]:
     """Top-1 without sampling, and for the z of a Bernoulli latent `top1_sampled` beside it."""
-    frozen = FrozenEncoder(model, settings.precision)
-    encoded, numbers = frozen.encode(held_out, task.measurable)
-    plain, sampled = [], []
-    for start in range(0, len(numbers), _ROWS):
-        rows = slice(start, start + _ROWS)
-        part = Encoded(encoded.h[rows], None if encoded.latent is None else encoded.latent[rows])
-        plain.append(model.head(represent(model.recipe, model.on, part)))
-        if model.recipe.latent == "bernoulli" and model.on == "z":
-            width = model.recipe.num_bits
-            noise = latent_noise(numbers[rows], width, settings.seed, step, 1, frozen.device)
-            sampled.append(model.head(represent(model.recipe, "z", part, noise)))
-    found = task.scores(torch.cat(plain), numbers)
-    if sampled:
-        found["top1_sampled"] = task.scores(torch.cat(sampled), numbers)["top1"]
-    return found
+    encoded, numbers = FrozenEncoder(model, settings.precision).encode(held_out, task.measurable)
+    found = score(model.recipe, {model.on: model.head}, task, encoded, numbers, settings.seed, step)
+    top1 = {"top1": found[model.on]["top1"]}
+    return top1 | ({"top1_sampled": found[SAMPLED]["top1"]} if SAMPLED in found else {})
 
 
 def _restore(
     folder: Path,
-    recipe: Recipe,
     settings: FineTuning,
     images: str,
     model: Classifier,
@@ -199,7 +185,8 @@ def _restore(
         raise ValueError(f"{folder} was fine-tuned otherwise ({changes}): choose another --out")
     if checkpoint.images != images:
         raise ValueError(
-            f"{folder} holds a run on other images: name the same --images to go on, or choose another --out"
+            f"{folder} was fine-tuned on other images: name the same --images and --queries to go on, "
+            "or choose another --out"
         )
     model.load_state_dict(checkpoint.model)
     optimizer.load_state_dict(checkpoint.optimizer)

@@ -8,30 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.augmentation import crop_and_flip, latent_noise
-from trainer.classifier import Encoded, represent, width_of
+from trainer.classifier import represent, width_of
 from trainer.dataset import Dataset
 from trainer.epochs import Epochs
 from trainer.frozen import FrozenEncoder
+from trainer.held_out import Scores, score
 from trainer.model import Encoder
-from trainer.recipe import Precision, Representation
+from trainer.recipe import Precision
 from trainer.schedules import stepped_rate
 from trainer.sources import Source
 from trainer.targets import Task
 
 LEARNING_RATE = 3e-4
 """Of Adam (appendix A.3)."""
-
-SAMPLED = "z_sampled"
-"""The layer on the z of a Bernoulli latent once more, measured on variates instead of probabilities."""
-
-_ROWS = 1000
-"""Held-out images measured at a time."""
-
-Scores = dict[str, dict[str, float]]
-"""By representation, and then by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +35,18 @@ class ProbeSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What became of the layers."""
+
+    scores: list[Scores]
+    """After each epoch."""
+    num_queries: int
+    """Held-out images that they were measured on."""
+    broken: list[str]
+    """Images that cannot be read, of either source, with the reason; they are left out."""
+
+
 def probe(
     model: Encoder,
     train: Source,
@@ -51,8 +55,8 @@ def probe(
     settings: ProbeSettings,
     precision: Precision,
     on_epoch: Callable[[int, Scores], None] = lambda epoch, scores: None,
-) -> list[Scores]:
-    """Train linear layers on `model`, which stays as it is; what is measured after each epoch.
+) -> Probed:
+    """Train linear layers on `model`, which stays as it is, and measure them after each epoch.
 
     z is sampled anew for every image of every step in training. `on_epoch` is told the number of epochs
     done, and their last scores. Raises ValueError if there are fewer images than a batch, or none that can
@@ -61,12 +65,14 @@ def probe(
     frozen = FrozenEncoder(model, precision)
     recipe, device = frozen.recipe, frozen.device
     epochs = Epochs(train, task.learnable, settings.epochs, settings.batch_size, settings.seed)
-    layers = nn.ModuleDict(
-        {on: _layer(width_of(model, on), task, settings.seed) for on in recipe.representations}
-    ).to(device)
-    optimizer = torch.optim.Adam(layers.parameters(), LEARNING_RATE, fused=True)
+    layers = {
+        on: _layer(width_of(model, on), task, settings.seed).to(device) for on in recipe.representations
+    }
+    parameters = [parameter for layer in layers.values() for parameter in layer.parameters()]
+    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
     with Dataset(test, recipe.preprocessing) as held_out:
         measured, numbers = frozen.encode(held_out, task.measurable)
+        broken = list(held_out.broken.values())
     found: list[Scores] = []
     with Dataset(train, recipe.training_preprocessing) as dataset:
         batches = dataset.batches(epochs.batches())
@@ -78,11 +84,11 @@ def probe(
                     noise = latent_noise(batch.samples, recipe.num_bits, settings.seed, step, 0, device)
                 encoded = frozen(images)
                 loss = torch.zeros((), device=device)
-                for on in recipe.representations:
-                    loss = loss + task.loss(layers[on](represent(recipe, on, encoded, noise)), batch.samples)
+                for on, layer in layers.items():
+                    loss = loss + task.loss(layer(represent(recipe, on, encoded, noise)), batch.samples)
                 if not torch.isfinite(loss):
                     raise FloatingPointError(
-                        f"the loss is {float(loss)} at step {step + 1}: the run's weights or the targets "
+                        f"the loss is {loss.item()} at step {step + 1}: the run's weights or the targets "
                         "hold values that are not finite"
                     )
                 for group in optimizer.param_groups:
@@ -91,38 +97,14 @@ def probe(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             if (step + 1) % epochs.steps_per_epoch == 0:
-                found.append(_measure(frozen, layers, task, measured, numbers, settings.seed, step))
+                if not optimizer.state:
+                    raise ValueError(
+                        f"no image can be read; the first: {next(iter(dataset.broken.values()))}"
+                    )
+                found.append(score(recipe, layers, task, measured, numbers, settings.seed, step))
                 on_epoch(len(found), found[-1])
-        if len(dataset.broken) >= len(task.learnable):
-            raise ValueError(f"no image can be read; the first: {next(iter(dataset.broken.values()))}")
-    return found
-
-
-@torch.no_grad()
-def _measure(
-    frozen: FrozenEncoder,
-    layers: nn.ModuleDict,
-    task: Task,
-    measured: Encoded,
-    numbers: Tensor,
-    seed: int,
-    step: int,
-) -> Scores:
-    """Scores on the held-out images: nothing sampled, but for `z_sampled`."""
-    recipe = frozen.recipe
-    wanted: list[tuple[str, Representation]] = [(on, on) for on in recipe.representations]
-    if recipe.latent == "bernoulli":
-        wanted.append((SAMPLED, "z"))
-    outputs: dict[str, list[Tensor]] = {name: [] for name, _ in wanted}
-    for start in range(0, len(numbers), _ROWS):
-        rows = slice(start, start + _ROWS)
-        encoded = Encoded(measured.h[rows], None if measured.latent is None else measured.latent[rows])
-        for name, on in wanted:
-            noise = None
-            if name == SAMPLED:
-                noise = latent_noise(numbers[rows], recipe.num_bits, seed, step, 1, frozen.device)
-            outputs[name].append(layers[on](represent(recipe, on, encoded, noise)))
-    return {name: task.scores(torch.cat(parts), numbers) for name, parts in outputs.items()}
+        broken += dataset.broken.values()
+    return Probed(found, len(numbers), broken)
 
 
 def _layer(width: int, task: Task, seed: int) -> nn.Linear:

@@ -45,10 +45,10 @@ class Classification:
 
     def __init__(self, train: Source, test: Source) -> None:
         self.classes = _classes(train)
-        self._train = torch.from_numpy(class_numbers(train, self.classes))
-        self._test = torch.from_numpy(class_numbers(test, self.classes))
-        self.learnable = _not_empty(np.flatnonzero(self._train >= 0), "--images", "label")
-        self.measurable = _not_empty(np.flatnonzero(self._test >= 0), "--queries", "label")
+        self._train = torch.from_numpy(_class_numbers(train, self.classes))
+        self._test = torch.from_numpy(_class_numbers(test, self.classes))
+        self.learnable = _not_empty(np.flatnonzero(self._train >= 0), "--images", "a label")
+        self.measurable = _not_empty(np.flatnonzero(self._test >= 0), "--queries", "a label")
 
     @property
     def num_outputs(self) -> int:
@@ -69,8 +69,12 @@ class Regression:
 
     def __init__(self, train: Source, test: Source, column: str) -> None:
         self._train, self._test = train.targets(column), test.targets(column)
-        self.learnable = _not_empty(np.flatnonzero(np.isfinite(self._train)), "--images", column)
-        self.measurable = _not_empty(np.flatnonzero(np.isfinite(self._test)), "--queries", column)
+        self.learnable = _not_empty(
+            np.flatnonzero(np.isfinite(self._train)), "--images", f"a number in {column}"
+        )
+        self.measurable = _not_empty(
+            np.flatnonzero(np.isfinite(self._test)), "--queries", f"a number in {column}"
+        )
         known, held_out = self._train[self.learnable], self._test[self.measurable]
         for values, flag in ((known, "--images"), (held_out, "--queries")):
             if np.ptp(values) == 0:
@@ -89,10 +93,12 @@ class Regression:
         found = outputs[:, 0].double().cpu().numpy() * self._std + self._mean
         wanted = self._test[samples.numpy()]
         residual, total = ((wanted - found) ** 2).sum(), ((wanted - wanted.mean()) ** 2).sum()
+        if total == 0:
+            raise ValueError("the images of --queries that can be read all have one target: give others")
         return {"r2": float(1 - residual / total), "mae": float(np.abs(wanted - found).mean())}
 
 
-def class_numbers(source: Source, classes: list[str]) -> Numbers:
+def _class_numbers(source: Source, classes: list[str]) -> Numbers:
     """The place of each image's class in `classes`, by name; -1 for an image without a label.
 
     Raises ValueError if an image has another class.
@@ -103,7 +109,8 @@ def class_numbers(source: Source, classes: list[str]) -> Numbers:
     unknown = [names[label] for label in np.unique(labels[labels >= 0]) if names[label] not in places]
     if unknown:
         raise ValueError(
-            f"there are images of the class {unknown[0]}, and the classes are {', '.join(classes)}"
+            f"--queries has images of the class {unknown[0]}, and --images has no such class: "
+            "give images of the same classes"
         )
     moved: Numbers = np.array([*(places.get(name, -1) for name in names), -1], np.int64)[labels]
     return moved
@@ -117,5 +124,5 @@ def _classes(source: Source) -> list[str]:
 
 def _not_empty(numbers: Numbers, flag: str, what: str) -> Numbers:
     if not len(numbers):
-        raise ValueError(f"no image of {flag} has a {what}: give images that have one")
+        raise ValueError(f"no image of {flag} has {what}: give images that have one")
     return numbers

@@ -1,5 +1,6 @@
 """`stochcon finetune`."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def finetune(
 ) -> None:
     """Train a run's whole network on with labels (appendix A.3). The same command again goes on."""
     from trainer.checkpoint import digest
+    from trainer.finetune import FINETUNE
     from trainer.finetune import finetune as run_finetuning
     from trainer.recipe import FineTuning
     from trainer.runs import load_run
@@ -66,4 +68,8 @@ def finetune(
     except FloatingPointError as exc:
         typer.echo(f"Error: {exc}", err=True)
         raise typer.Exit(1) from exc
+    found = json.loads((out / FINETUNE).read_text())
     typer.echo(f"fine-tuned {trained.recipe.name} on {settings.on} into {out}")
+    typer.echo(f"top-1 {found['last']:.4f} last, {found['best']:.4f} best (epoch {found['best_epoch']})")
+    if "sampled" in found:
+        typer.echo(f"with z sampled at test: {found['sampled']['last']:.4f} last")

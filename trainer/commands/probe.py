@@ -1,7 +1,7 @@
 """`stochcon probe`."""
 
 import json
-import re
+import os
 import shlex
 import sys
 import time
@@ -13,7 +13,8 @@ import typer
 from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch
 
 if TYPE_CHECKING:
-    from trainer.probe import ProbeSettings, Scores
+    from trainer.held_out import Scores
+    from trainer.probe import ProbeSettings
 
 
 def probe(
@@ -39,8 +40,15 @@ def probe(
     """
     from trainer.probe import ProbeSettings
 
+    prepare_torch(device, threads)
     settings = ProbeSettings(epochs, batch_size, seed)
-    values = run_probe(run, images, queries, settings, target, precision, device, threads)
+    try:
+        values = run_probe(run, images, queries, settings, target, precision, device)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    except FloatingPointError as exc:
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(1) from exc
     if as_json:
         typer.echo(json.dumps(values))
     else:
@@ -55,31 +63,32 @@ def run_probe(
     target: str | None = None,
     precision: Literal["bf16", "fp32"] | None = None,
     device: str = "cpu",
-    threads: int | None = None,
 ) -> dict[str, Any]:
-    """All of `stochcon probe` but what it prints; what is kept in the run."""
-    if target is not None and not re.fullmatch(r"[\w.-]+", target):
-        raise typer.BadParameter(f"--target is {target}: give a name of letters, digits, dots and dashes")
+    """Probe a run and keep what is found in it; also returns that.
+
+    Raises ValueError for images or a target that cannot be learnt from, FloatingPointError if a loss is not
+    finite.
+    """
+    if target is not None and not _names_a_file(target):
+        raise ValueError(
+            f"--target is {target!r}, and a file is named after it: call the column by a short name without /"
+        )
     from trainer.probe import probe
     from trainer.runs import load_run
     from trainer.scores import summary, write_json
     from trainer.sources import open_source
     from trainer.targets import Classification, Regression, Task
 
-    prepare_torch(device, threads)
     started_s = time.monotonic()
-    try:
-        trained = load_run(run)
-        train, test = open_source(images), open_source(queries)
-        task: Task = Classification(train, test) if target is None else Regression(train, test, target)
-        used = precision or trained.recipe.precision
-        found = probe(trained.model.to(device), train, test, task, settings, used, _say)
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-    except FloatingPointError as exc:
-        typer.echo(f"Error: {exc}", err=True)
-        raise typer.Exit(1) from exc
-    main, *others = found[0]["h"]
+    trained = load_run(run)
+    train, test = open_source(images), open_source(queries)
+    task: Task = Classification(train, test) if target is None else Regression(train, test, target)
+    used = precision or trained.recipe.precision
+    found = probe(trained.model.to(device), train, test, task, settings, used, _say)
+    if found.broken:
+        count, first = len(found.broken), found.broken[0]
+        typer.echo(f"images that cannot be read, and are left out: {count}; the first: {first}", err=True)
+    main, *others = found.scores[0]["h"]
     values: dict[str, Any] = {
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
@@ -87,19 +96,24 @@ def run_probe(
         "precision": used,
         "sampled_at_test": False,
         "num_images": len(task.learnable),
-        "num_queries": len(task.measurable),
+        "num_queries": found.num_queries,
+        "broken_images": len(found.broken),
         "seconds": round(time.monotonic() - started_s, 1),
         "command": shlex.join(["stochcon", *sys.argv[1:]]),
     }
     if isinstance(task, Regression):
         values["baseline_mae"] = round(task.baseline_mae, 6)
     values["representations"] = {
-        name: summary(main, [scores[name][main] for scores in found])
-        | {other: [round(scores[name][other], 6) for scores in found] for other in others}
-        for name in found[0]
+        name: summary(main, [scores[name][main] for scores in found.scores])
+        | {other: [round(scores[name][other], 6) for scores in found.scores] for other in others}
+        for name in found.scores[0]
     }
     write_json(run / ("probe.json" if target is None else f"probe-{target}.json"), values)
     return values
+
+
+def _names_a_file(column: str) -> bool:
+    return column.isprintable() and "/" not in column and 0 < len(os.fsencode(column)) <= 200
 
 
 def _say(epoch: int, scores: "Scores") -> None:
@@ -112,13 +126,18 @@ def print_table(values: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    main = "r2" if "baseline_mae" in values else "top1"
+    main, name = ("r2", "R²") if "baseline_mae" in values else ("top1", "top-1")
     table = Table(
-        "representation", f"{main}, last", f"{main}, best", "of epoch", *(["MAE, last"] * (main == "r2"))
+        title=f"Linear probes of the frozen network: {values['num_images']:,} images, "
+        f"{values['num_queries']:,} held out",
+        title_justify="left",
     )
-    for name, scores in values["representations"].items():
+    table.add_column("representation")
+    for heading in (f"{name}, last", f"{name}, best", "of epoch", *(["MAE, last"] * (main == "r2"))):
+        table.add_column(heading, justify="right")
+    for on, scores in values["representations"].items():
         cells = [f"{scores['last']:.4f}", f"{scores['best']:.4f}", str(scores["best_epoch"])]
-        table.add_row(name, *cells, *([f"{scores['mae'][-1]:.4g}"] if "mae" in scores else []))
+        table.add_row(on, *cells, *([f"{scores['mae'][-1]:.4g}"] if "mae" in scores else []))
     console = Console()
     console.print(table)
     if "baseline_mae" in values:
