@@ -128,8 +128,7 @@ def print_table(values: dict[str, Any]) -> None:
 
     main, name = ("r2", "R²") if "baseline_mae" in values else ("top1", "top-1")
     table = Table(
-        title=f"Linear probes of the frozen network: {values['num_images']:,} images, "
-        f"{values['num_queries']:,} held out",
+        title=f"Linear probes: {values['num_images']:,} images, {values['num_queries']:,} held out",
         title_justify="left",
     )
     table.add_column("representation")
