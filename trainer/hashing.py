@@ -151,6 +151,7 @@ def fit_pq(vectors: Tensor, num_bits: int, iterations: int = 25, seed: int = 0) 
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     num_parts = num_bits // 8
     count, num_features = vectors.shape
@@ -164,7 +165,8 @@ def fit_pq(vectors: Tensor, num_bits: int, iterations: int = 25, seed: int = 0) 
     centroids = torch.empty(num_parts, _CENTROIDS, num_features // num_parts)
     for number in range(num_parts):
         means = KMeans(_CENTROIDS, n_init=1, max_iter=iterations, random_state=seed)
-        with warnings.catch_warnings():
+        # scikit-learn's threads are others than torch's, and would take every core.
+        with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads()):
             # Fewer different vectors than centroids, as where a feature is dead, are coded exactly.
             warnings.simplefilter("ignore", ConvergenceWarning)
             means.fit(parts[:, number].numpy())
