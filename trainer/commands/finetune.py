@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch
+from trainer.commands.options import Device, Images, Precision, Queries, Threads, prepare_torch
 
 
 def finetune(
@@ -25,18 +25,18 @@ def finetune(
     lr: Annotated[
         float, typer.Option(help="Learning rate of Adam; a tenth of it for the last fifth.")
     ] = 3e-4,
-    precision: Annotated[
-        Literal["bf16", "fp32"] | None, typer.Option(help="In place of the recipe's.")
-    ] = None,
+    precision: Precision = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the new layer, order, views and noise.")] = 0,
     device: Device = "cpu",
     threads: Threads = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
 ) -> None:
     """Train a run's whole network on with labels (appendix A.3). The same command again goes on."""
+    from trainer import checkpoint as checkpoints
     from trainer.checkpoint import digest
     from trainer.finetune import FINETUNE
     from trainer.finetune import finetune as run_finetuning
+    from trainer.precision import decide
     from trainer.recipe import FineTuning
     from trainer.runs import load_run
     from trainer.sources import open_source
@@ -44,13 +44,18 @@ def finetune(
     prepare_torch(device, threads)
     try:
         trained = load_run(run)
+        saved = checkpoints.load(out) if precision == "auto" else None
+        kept = saved.finetuning.precision if saved and saved.finetuning else None
+        used, remark = decide(precision, trained.recipe.precision, device, kept)
+        if remark:
+            typer.echo(remark, err=True)
         settings = FineTuning(
             on=on or ("h" if trained.recipe.latent == "none" else "z"),
             weights=digest(trained.model.state_dict()),
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
-            precision=precision or trained.recipe.precision,
+            precision=used,
             seed=seed,
         )
         run_finetuning(

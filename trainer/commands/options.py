@@ -18,6 +18,11 @@ Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network 
 
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.", min=1)]
 
+Precision = Annotated[
+    Literal["auto", "bf16", "fp32"],
+    typer.Option(help="auto is that of the recipe, or fp32 where the device has no bf16 units."),
+]
+
 
 def prepare_torch(device: str, threads: int | None = None) -> None:
     """Set the number of threads, and refuse a device that is not there as wrong use."""

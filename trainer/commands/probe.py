@@ -6,11 +6,11 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch
+from trainer.commands.options import Device, Images, Precision, Queries, Threads, prepare_torch
 
 if TYPE_CHECKING:
     from trainer.held_out import Scores
@@ -27,9 +27,7 @@ def probe(
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of layers, order, views and noise.")] = 0,
-    precision: Annotated[
-        Literal["bf16", "fp32"] | None, typer.Option(help="Of the backbone; the recipe's if left out.")
-    ] = None,
+    precision: Precision = "auto",
     device: Device = "cpu",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
@@ -61,7 +59,7 @@ def run_probe(
     queries: list[Path],
     settings: "ProbeSettings",
     target: str | None = None,
-    precision: Literal["bf16", "fp32"] | None = None,
+    precision: Precision = "auto",
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Probe a run and keep what is found in it; also returns that.
@@ -73,6 +71,7 @@ def run_probe(
         raise ValueError(
             f"--target is {target!r}, and a file is named after it: call the column by a short name without /"
         )
+    from trainer.precision import decide
     from trainer.probe import probe
     from trainer.runs import load_run
     from trainer.scores import summary, write_json
@@ -83,7 +82,9 @@ def run_probe(
     trained = load_run(run)
     train, test = open_source(images), open_source(queries)
     task: Task = Classification(train, test) if target is None else Regression(train, test, target)
-    used = precision or trained.recipe.precision
+    used, remark = decide(precision, trained.recipe.precision, device)
+    if remark:
+        typer.echo(remark, err=True)
     found = probe(trained.model.to(device), train, test, task, settings, used, _say)
     if found.broken:
         count, first = len(found.broken), found.broken[0]

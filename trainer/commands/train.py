@@ -5,11 +5,15 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainer.commands.options import Device, Threads, prepare_torch
+from trainer.commands.options import Device, Precision, Threads, prepare_torch
+
+if TYPE_CHECKING:
+    from trainer.ranks import Ranks
+    from trainer.recipe import Recipe
 
 
 def train(
@@ -33,9 +37,7 @@ def train(
     base_lr: Annotated[
         float | None, typer.Option(help="Learning rate at batch 256, in place of the recipe's.")
     ] = None,
-    precision: Annotated[
-        Literal["bf16", "fp32"] | None, typer.Option(help="In place of the recipe's.")
-    ] = None,
+    precision: Precision = "auto",
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, views and noise.")] = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -59,11 +61,10 @@ def train(
         "batch_size": batch_size,
         "chunk_size": chunk_size,
         "base_lr": base_lr,
-        "precision": precision,
         "seed": seed,
     }
     from trainer.catalogue import find_recipe
-    from trainer.ranks import Ranks, launched, together
+    from trainer.ranks import launched, together
     from trainer.sources import open_source
     from trainer.train import train as run_training
 
@@ -75,9 +76,10 @@ def train(
                 chosen = dataclasses.replace(
                     find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
                 )
+                folder = out or Path("runs") / chosen.name
                 source = open_source(images)
                 held_out = open_source(monitor) if monitor else None
-            folder = out or Path("runs") / chosen.name
+            chosen = _with_precision(chosen, precision, device, folder, ranks)
             run_training(
                 chosen,
                 source,
@@ -100,6 +102,27 @@ def train(
         raise typer.Exit(1) from exc
     if ranks.rank == 0:
         typer.echo(f"trained {chosen.name} into {folder}")
+
+
+def _with_precision(
+    recipe: "Recipe", wanted: Precision, device: str, folder: Path, ranks: "Ranks"
+) -> "Recipe":
+    """The recipe with the precision that rank 0, which has the folder, decides on for all."""
+    from trainer import checkpoint as checkpoints
+    from trainer.precision import decide
+    from trainer.ranks import together
+
+    decision = None
+    with together(ranks):
+        if ranks.rank == 0:
+            saved = checkpoints.load(folder) if wanted == "auto" else None
+            kept = saved.recipe.precision if saved else None
+            decision, remark = decide(wanted, recipe.precision, device, kept)
+            if remark:
+                typer.echo(remark, err=True)
+    told = ranks.broadcast(None if decision is None else decision.encode())
+    assert told is not None
+    return dataclasses.replace(recipe, precision="bf16" if told == b"bf16" else "fp32")
 
 
 def _list(as_json: bool) -> None:

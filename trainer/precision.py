@@ -1,0 +1,39 @@
+"""The precision of a run whose command leaves it open.
+
+On a CPU without bf16 units bf16 takes tens of times as long as fp32, and nothing is gained.
+"""
+
+from typing import Literal
+
+import torch
+
+from trainer.recipe import Precision
+
+Wanted = Literal["auto", "bf16", "fp32"]
+"""`auto` is what was meant, a recipe's precision, wherever the device has units for it."""
+
+
+def decide(
+    wanted: Wanted, usual: Precision, device: str, kept: Precision | None = None
+) -> tuple[Precision, str]:
+    """The precision to compute in, and a line to say where it is not the `usual` one without being asked for.
+
+    `kept` is that of the run that goes on, which must not change on the way.
+    """
+    if wanted != "auto":
+        return wanted, ""
+    if kept is not None:
+        return kept, "" if kept == usual else f"precision {kept}, in which this run began"
+    if usual == "bf16" and not has_bf16(device):
+        return "fp32", f"precision fp32, since this {device} has no bf16 units; --precision bf16 insists"
+    return usual, ""
+
+
+def has_bf16(device: str) -> bool:
+    """Whether a device multiplies bf16 numbers itself, rather than as float32 ones."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # oneDNN's word alone says too much: it counts AVX-512 without units for bf16 in.
+    able = torch.cpu.get_capabilities()
+    has_units = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return has_units and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
