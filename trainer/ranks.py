@@ -78,7 +78,7 @@ class TorchRun:
     def stack(self, tensor: Tensor) -> Tensor:
         everyone = tensor.new_empty((self.size, *tensor.shape))
         with self._lost_ranks_named():
-            dist.all_gather_into_tensor(everyone.view(-1), tensor.reshape(-1))
+            dist.all_gather(list(everyone), tensor.contiguous())
         return everyone
 
     def sum(self, tensor: Tensor) -> Tensor:

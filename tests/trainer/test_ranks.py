@@ -16,6 +16,7 @@ from tests.trainer.rank_jobs import Ending, die, fail_on, run_command, step, tel
 from tests.trainer.two_ranks import TwoRanks, meeting_point, torchrun_environment
 from trainer import checkpoint as checkpoints
 from trainer.model import StochCon
+from trainer.precision import has_bf16
 from trainer.ranks import OneProcess, launched, share
 from trainer.recipe import Recipe, View
 from trainer.sources import open_source
@@ -178,6 +179,19 @@ def test_the_command_says_what_is_wrong_on_any_rank_once(
     ours, theirs = two_ranks.run(run_command, recipe, [["--images", str(coloured), *out]] * 2)
     assert ours[:2] == (0, f"trained test into {tmp_path / 'run'}\n")
     assert theirs == (0, "", "")
+
+
+def test_the_command_computes_on_all_ranks_as_the_run_of_rank_0_began(
+    two_ranks: TwoRanks, recipe: Recipe, coloured: Path, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(recipe, epochs=1, precision="bf16")
+    another = "fp32" if has_bf16("cpu") else "bf16"  # than a rank would choose that knows of no run
+    arguments = [["--images", str(coloured), "--out", str(tmp_path / name)] for name in ("run", "unused")]
+    asking = [[*of_rank, "--precision", another] for of_rank in arguments]
+    for given in (asking, arguments):
+        assert [code for code, _, _ in two_ranks.run(run_command, recipe, given)] == [0, 0]
+    assert checkpoints.load(tmp_path / "run").recipe.precision == another
+    assert not (tmp_path / "unused").exists()
 
 
 # The command itself, which `torchrun --no-python stochcon train` would start; with a recipe for tests.

@@ -5,6 +5,7 @@ They are told of each other by the variables that torchrun sets, and so go throu
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from types import TracebackType
@@ -69,5 +70,6 @@ def torchrun_environment(rank: int, size: int, store: dist.TCPStore) -> dict[str
 
 def _call(environment: dict[str, str], job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     os.environ.update(environment)
+    warnings.simplefilter("error")
     torch.set_num_threads(1)
     return job(*arguments)
