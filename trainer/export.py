@@ -163,7 +163,7 @@ def check_parity(path: Path, graph: ExportedGraph, side: int, count: int = 32) -
         for name in graph.output_names
         if name != "code"
     ]
-    # Said so that nan wins: max() of a list loses it.
+    # np.max, since max() may pass over a nan.
     return Parity(float(np.max(errors)), int(flipped.sum()), num_bits)
 
 

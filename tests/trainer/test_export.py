@@ -189,12 +189,9 @@ def test_simclr_exports_features(recipe: Recipe, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_model_whose_weights_are_not_finite_is_not_exported(
-    run: Path, tmp_path: Path, value: float
-) -> None:
+def test_a_model_whose_weights_are_not_finite_is_not_exported(run: Path, tmp_path: Path) -> None:
     checkpoint = checkpoints.load(run)
-    checkpoint.model["projector.bias"][0] = value
+    checkpoint.model["projector.bias"][0] = float("inf")  # in both, and their difference is nan
     checkpoints.save(tmp_path, checkpoint)
     with pytest.raises(RuntimeError, match="differs from PyTorch by nan"):
         export(tmp_path, tmp_path / "model.onnx", name="test")

@@ -44,7 +44,7 @@ def print_retrieval(values: dict[str, Any]) -> None:
 
 def print_baselines(values: dict[str, Any]) -> None:
     """One row for each method and size."""
-    table = Table(title="Codes of h that need no training, beside the learned ones", title_justify="left")
+    table = Table(title="Codes of h beside learned ones", title_justify="left")
     table.add_column("code")
     for name in ("bits", "k-NN top-1", "mAP"):
         table.add_column(name, justify="right")
