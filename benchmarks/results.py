@@ -36,6 +36,9 @@ FINETUNE_EPOCHS = 4
 FIGURE_5_EPOCHS = (1, 2, 6, 8)
 """With the above, in place of the paper's 20 to 100 epochs of fine-tuning."""
 
+FEWER_QUERIES = 2500
+"""Of 10,000 (or 5,000): enough for ablations, and for some twenty codes that are compared on one network."""
+
 PRECISION = "fp32"
 """The same on every processor: bf16 is quick on few, and numbers of both in one table would not compare."""
 
@@ -154,21 +157,25 @@ def _run(name: str, recipe: str, images: Images, out: Path, seed: int) -> Iterat
         ),
         folder / RUN_RECORD,
     )
-    measure = (str(folder), *images.options(queries=True))
-    only = ("--only", "retrieval")
-    yield Task(f"{name}:evaluate", ("evaluate", *measure, *only), folder / "evaluation.json", (name,))
+    system = name.removeprefix(f"{kind}-").rpartition("-")[0]
+    yield _evaluate(name, "retrieval", images, out, 0 if kind == "head" else FEWER_QUERIES)
     if "supervised" in name:
         return
     yield _probe(name, images, out, seed)
-    system = name.removeprefix(f"{kind}-").rpartition("-")[0]
     if system in ("bernoulli", "simclr"):
-        baselines = ("evaluate", *measure, "--only", "baselines")
-        yield Task(f"{name}:baselines", baselines, folder / "baselines.json", (name,))
+        yield _evaluate(name, "baselines", images, out, FEWER_QUERIES)
     if system in UNITS:
-        yield Task(f"{name}:units", ("evaluate", *measure, "--only", "units"), folder / "units.json", (name,))
+        yield _evaluate(name, "units", images, out)
     if kind != "short":
         on = "h" if system == "simclr" else "z"
         yield _finetune(name, images, out, on, FINETUNE_EPOCHS, seed)
+
+
+def _evaluate(name: str, what: str, images: Images, out: Path, max_queries: int = 0) -> Task:
+    product = "evaluation.json" if what == "retrieval" else f"{what}.json"
+    arguments = ["evaluate", str(out / name), *images.options(queries=True), "--only", what]
+    arguments += ["--max-queries", str(max_queries)] if max_queries else []
+    return Task(f"{name}:{what}", (*arguments, "--threads", "1"), out / name / product, (name,))
 
 
 def _probe(name: str, images: Images, out: Path, seed: int, target: str | None = None) -> Task:
