@@ -8,10 +8,11 @@ optimizer, metrics and checkpoints are in it), with forward and backward passes 
 views that are ready in memory. The two take turns, each in a process of its own, and the median turn counts.
 It also prints which share of its time training waits for images.
 
-The second takes one step of the paper's batch with DINO's 2 + 8 views of 32 and 16 pixels, chunk by chunk, and
-tells the peak memory of its process, which hangs on the chunk: `--batch 128` is enough for a large network. At a batch that fits as a whole it compares the direct computation with the
-cached one: the gradients, for which BatchNorm is in evaluation mode, since its groups are the chunks; the
-time; and the peak memory. Nothing else should run beside either.
+The second takes one step of the paper's batch with DINO's 2 + 8 views of 32 and 16 pixels, chunk by chunk,
+and tells the peak memory of its process; that depends on the chunk, so `--batch 128` does for a large
+network. At a batch that fits as a whole it compares the direct computation with the cached one: the gradients,
+for which BatchNorm is in evaluation mode, since its groups are the chunks; the time; and the peak memory.
+Nothing else should run beside either.
 """
 
 import argparse
