@@ -11,8 +11,8 @@ It also prints which share of its time training waits for images.
 The second takes one step of the paper's batch with DINO's 2 + 8 views of 32 and 16 pixels, chunk by chunk,
 and tells the peak memory of its process; that depends on the chunk, so `--batch 128` does for a large
 network. At a batch that fits as a whole it compares the direct computation with the cached one: gradients
-(with BatchNorm in evaluation mode, since its groups are the chunks), time and peak memory. Nothing else should
-run beside either.
+(with BatchNorm in evaluation mode, since its groups are the chunks), time and peak memory. Nothing else
+should run beside either.
 """
 
 import argparse
