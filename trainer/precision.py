@@ -25,7 +25,7 @@ def decide(
     if kept is not None:
         return kept, "" if kept == usual else f"precision {kept}, in which this run began"
     if usual == "bf16" and not has_bf16(device):
-        return "fp32", f"precision fp32, since this device has no bf16 units; --precision bf16 insists"
+        return "fp32", "precision fp32, since this device has no bf16 units; --precision bf16 insists"
     return usual, ""
 
 
