@@ -3,6 +3,7 @@
 On a CPU without bf16 units bf16 takes tens of times as long as fp32, and nothing is gained.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -34,6 +35,14 @@ def has_bf16(device: str) -> bool:
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # oneDNN's word alone says too much: it counts AVX-512 without units for bf16 in.
-    able = torch.cpu.get_capabilities()
-    has_units = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return has_units and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return _processor_has_bf16() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _processor_has_bf16() -> bool:
+    """By Linux's list of what the processor can do; elsewhere it is not known, and counts as no."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return False
+    lines = cpuinfo.read_text().splitlines()
+    able = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
+    return not able.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))

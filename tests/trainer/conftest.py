@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.tiny_images import make_png, write_parquet
 from tests.trainer.two_ranks import TwoRanks
@@ -45,3 +46,12 @@ def recipe() -> Recipe:
 def two_ranks() -> Iterator[TwoRanks]:
     with TwoRanks() as started:
         yield started
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order: the bits of another process, or of another loop, are the same only then."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +134,6 @@ def test_fine_tuning_is_that_of_appendix_a3_step_by_step(
 def steps_done(folder: Path) -> int:
     checkpoint = checkpoints.load(folder)
     return 0 if checkpoint is None else checkpoint.step
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many as the process has that is killed: only then are the bits the same."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def lines(folder: Path) -> list[dict[str, float]]:

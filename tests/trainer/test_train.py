@@ -69,16 +69,16 @@ def kill_after(recipe: Recipe, images: Path, folder: Path, steps: int) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(("precision", "kills"), [("bf16", [9]), ("fp32", [1, 9, 16])])
 def test_a_killed_run_resumes_to_the_same_bits(
-    recipe: Recipe, coloured: Path, tmp_path: Path, precision: str
+    recipe: Recipe, coloured: Path, tmp_path: Path, precision: str, kills: list[int]
 ) -> None:
     recipe = dataclasses.replace(recipe, precision=precision, local_views=(View(8),), epochs=10)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(recipe, coloured, whole)
     assert process.wait(120) == 0, process.stderr.read().decode()
     process.stderr.close()
-    for steps in (1, 9, 16):
+    for steps in kills:
         kill_after(recipe, coloured, killed, steps)
         assert steps <= steps_done(killed) < 30
     process = start(recipe, coloured, killed)
@@ -97,6 +97,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert [report["loss"] for report in reports] == [report["loss"] for report in unbroken]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_is_algorithm_1_step_by_step(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
     """The loop once more, with LARS written out and nothing of the loop's own code."""
     recipe = dataclasses.replace(recipe, epochs=2, gumbel_start=0.9, gumbel_end=0.3, weight_decay=0.1)
