@@ -58,19 +58,19 @@ def systems(
     images: str,
     cost: str,
     expected: dict[str, str],
+    otherwise: str = "not stated in the paper",
     ablations: bool = True,
 ) -> tuple[Entry, ...]:
     """The paper's systems on one backbone, data set and budget.
 
     `base` is Bernoulli-StochCon, soft and `top`, with 2048 bits. `expected` is by the part of a name
-    after the base's. Without `ablations`, only the rows of Table 1.
+    after the base's, and `otherwise` for parts that it lacks. Without `ablations`, only the rows of Table 1.
     """
-    unknown = "not stated in the paper"
     made: list[Entry] = []
 
     def add(suffix: str, reproduces: str, recipe: Recipe) -> None:
         named = replace(recipe, name=f"{base.name}-{suffix}")
-        made.append(Entry(named, reproduces, cost, expected.get(suffix, unknown), images))
+        made.append(Entry(named, reproduces, cost, expected.get(suffix, otherwise), images))
 
     supervised = replace(
         base, objective="supervised", latent="none", global_views=(supervised_view,), local_views=()

@@ -146,8 +146,10 @@ def _list(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("recipe", "reproduces", "cost", "expected")
+    table = Table(show_lines=True)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("reproduces, expected result, cost")
     for entry in found:
-        table.add_row(entry.recipe.name, entry.reproduces, entry.cost, entry.expected)
+        table.add_row(entry.recipe.name, f"{entry.reproduces}\n{entry.expected}\n{entry.cost}")
     Console().print(table)
     typer.echo("stochcon train RECIPE --images PATH; --json has each one's command and all its settings")

@@ -34,6 +34,9 @@ ENTRIES = systems(
     ),
     View(size=32, scale=(0.2, 1.0), jitter=0, grey=0),
     images="cifar10-train.parquet",
-    cost="docs/results.md",
-    expected={},
+    cost="20 minutes on two idle cores of an AMD EPYC (Zen 3, fp32); supervised, a third of that",
+    otherwise="docs/results.md",
+    expected={
+        "bernoulli": "20-NN top-1 46.6 by codes; 45.2 frozen (hard bits), 58.8 after 4 epochs of fine-tuning",
+    },
 )

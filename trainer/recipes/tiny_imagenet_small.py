@@ -30,7 +30,8 @@ ENTRIES = systems(
     ),
     View(size=64, scale=(0.2, 1.0), jitter=0, grey=0),
     images="tiny-imagenet-train.parquet",
-    cost="docs/results.md",
+    cost="not measured",
+    otherwise="docs/results.md",
     expected={},
     ablations=False,
 )
