@@ -32,8 +32,15 @@ app.add_typer(items.app, name="items")
 app.add_typer(collections.app, name="collections")
 app.add_typer(models.app, name="models")
 
-HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""For verbs whose options are the trainer's own business."""
+HANDED_ON = {
+    "train": "Train a model.",
+    "finetune": "Train a model on, with labels.",
+    "probe": "Train linear layers on a frozen model.",
+    "export": "Write a trained model as one ONNX file.",
+    "evaluate": "Measure a model on labelled images.",
+    "report": "Draw the paper's figures from trained models.",
+}
+"""Verbs whose options are the trainer's own business."""
 
 
 @app.command()
@@ -104,42 +111,6 @@ def verify(data: DataOption = None) -> None:
     say("the store is sound")
 
 
-@app.command(add_help_option=False, context_settings=HANDED_ON)
-def train(context: typer.Context) -> None:
-    """Train a model."""
-    _hand_to_trainer(context)
-
-
-@app.command(add_help_option=False, context_settings=HANDED_ON)
-def finetune(context: typer.Context) -> None:
-    """Train a model on, with labels."""
-    _hand_to_trainer(context)
-
-
-@app.command(add_help_option=False, context_settings=HANDED_ON)
-def probe(context: typer.Context) -> None:
-    """Train linear layers on a frozen model."""
-    _hand_to_trainer(context)
-
-
-@app.command(add_help_option=False, context_settings=HANDED_ON)
-def export(context: typer.Context) -> None:
-    """Write a trained model as one ONNX file."""
-    _hand_to_trainer(context)
-
-
-@app.command(add_help_option=False, context_settings=HANDED_ON)
-def evaluate(context: typer.Context) -> None:
-    """Measure a model on labelled images."""
-    _hand_to_trainer(context)
-
-
-@app.command(add_help_option=False, context_settings=HANDED_ON)
-def report(context: typer.Context) -> None:
-    """Draw the paper's figures from trained models."""
-    _hand_to_trainer(context)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. Every failure is one line on stderr."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
@@ -176,3 +147,12 @@ def _hand_to_trainer(context: typer.Context) -> None:
     code = typer.main.get_command(verbs).main(arguments, prog_name="stochcon", standalone_mode=False)
     if code:
         raise typer.Exit(code)
+
+
+for _verb, _does in HANDED_ON.items():
+    app.command(
+        _verb,
+        help=_does,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_hand_to_trainer)

@@ -7,12 +7,11 @@ import pytest
 import typer
 
 from service.settings import Settings
-from stochcon.cli import app
+from stochcon.cli import HANDED_ON, app
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("models/*.md")])
 CLI = (ROOT / "docs" / "cli.md").read_text()
-HANDED_ON = ("train", "finetune", "probe", "evaluate", "report", "export")
 
 
 def sections() -> dict[str, str]:
