@@ -9,8 +9,8 @@ copied to `--out`, only what is missing there is made. Given a second time while
 tasks: one a core is the quickest. `--list` prints the table, each task with its command and state, and runs
 nothing; `--only PATTERN` takes part of it. `stochcon report` draws what is done.
 
-Headline runs (`head-*`; two seeds of what is claimed) have the larger share of the time; ablations (`short-*`)
-have the same settings and fewer epochs, and are compared only among themselves.
+Headline runs (`head-*`, two seeds of what is claimed) have the larger share of the time; ablations
+(`short-*`) have the same settings and fewer epochs, and are compared only among themselves.
 """
 
 import argparse
