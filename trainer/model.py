@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.backbone import ResNet
+from trainer.efficientnet import EfficientNetLite0
 from trainer.latent import gaussian, gumbel_bernoulli
 from trainer.recipe import Recipe
 
@@ -59,7 +60,11 @@ class Encoder(nn.Module):
         self.recipe = recipe
         self.register_buffer("mean", torch.tensor(recipe.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(recipe.pixel_std).view(3, 1, 1), persistent=False)
-        self.backbone = ResNet(recipe.depth, recipe.stem, recipe.width)
+        self.backbone: ResNet | EfficientNetLite0
+        if recipe.backbone == "resnet":
+            self.backbone = ResNet(recipe.depth, recipe.stem, recipe.width)
+        else:
+            self.backbone = EfficientNetLite0()
         width = self.backbone.num_features
         if recipe.latent != "none":
             # pi stays even at full width: pooled ReLU features are never negative, and as logits

@@ -51,6 +51,8 @@ class Recipe:
     global_views: tuple[View, ...]
     local_views: tuple[View, ...] = ()
 
+    backbone: Literal["resnet", "efficientnet-lite0"] = "resnet"
+    """An EfficientNet-Lite0 has one size: depth, stem and width are a ResNet's."""
     depth: int = 50
     """ResNet depth: 18, 34, 50, 101, 152 or 200."""
     stem: Stem = "imagenet"
