@@ -1,7 +1,6 @@
 """Fine-tuning (A.3's *Finetuned*): the whole network and a new linear layer learn from labels."""
 
 import dataclasses
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from trainer.failures import check_finite, list_broken, not_finite
 from trainer.frozen import FrozenEncoder
 from trainer.held_out import SAMPLED, score
 from trainer.metrics import MetricsWriter
+from trainer.pace import Pace
 from trainer.recipe import FineTuning, Recipe
 from trainer.run_record import RunRecord
 from trainer.runs import Trained
@@ -30,7 +30,6 @@ from trainer.targets import Classification
 
 FINETUNE = "finetune.json"
 
-_REPORT_EVERY = 10
 _REMEDY = "a lower --lr or --precision fp32"
 
 
@@ -74,6 +73,7 @@ def finetune(
         dataset = stack.enter_context(Dataset(source, recipe.training_preprocessing))
         measured = stack.enter_context(Dataset(held_out, recipe.preprocessing))
         metrics = stack.enter_context(MetricsWriter(folder, epochs.num_steps, start_step))
+        pace = Pace(start_step, epochs.num_steps, settings.batch_size, checkpoint_every_s)
 
         def save(step: int) -> None:
             check_finite(model, step, folder, _REMEDY)
@@ -83,11 +83,10 @@ def finetune(
             )
             record.save(step)
             list_broken(folder, [*dataset.broken.values(), *measured.broken.values()])
+            pace.saved()
 
         model.train()
         loss: float | None = None
-        saved_s = reported_s = time.monotonic()
-        reported_step, waited_s = start_step, dataset.wait_s
         for step, batch in enumerate(dataset.batches(epochs.batches(start_step)), start_step):
             done = step + 1
             lr = stepped_rate(step, epochs.num_steps, settings.lr)
@@ -99,36 +98,23 @@ def finetune(
                     raise not_finite(f"the loss is {loss}", done, folder, _REMEDY)
                 optimizer.step()
 
-            now = time.monotonic()
-            if loss is not None and (done % _REPORT_EVERY == 0 or done == epochs.num_steps):
-                elapsed_s = now - reported_s
-                values = {
-                    "epoch": done / epochs.steps_per_epoch,
-                    "loss": loss,
-                    "lr": lr,
-                    "images_per_s": (done - reported_step) * settings.batch_size / elapsed_s,
-                    "data_wait": (dataset.wait_s - waited_s) / elapsed_s,
-                    "broken_images": len(dataset.broken),
-                }
-                metrics.write(done, values)
-                reported_s, reported_step, waited_s = now, done, dataset.wait_s
+            epoch = done / epochs.steps_per_epoch
+            if loss is not None and pace.report_is_due(done):
+                speed = pace.since_report(done, dataset.wait_s) | {"broken_images": len(dataset.broken)}
+                metrics.write(done, {"epoch": epoch, "loss": loss, "lr": lr, **speed})
             if done % epochs.steps_per_epoch == 0:
                 if not optimizer.state:
                     first = next(iter(dataset.broken.values()))
                     raise ValueError(
                         f"no batch has two images that can be read; the first that cannot: {first}"
                     )
-                found = measure(model, measured, task, settings, step)
-                for name, value in found.items():
-                    scores.setdefault(name, []).append(value)
-                metrics.write(
-                    done,
-                    {"epoch": done / epochs.steps_per_epoch, **{f"test_{key}": found[key] for key in found}},
-                )
-                reported_s += time.monotonic() - now
-            if time.monotonic() - saved_s >= checkpoint_every_s and done < epochs.num_steps:
+                with pace.standing():
+                    found = measure(model, measured, task, settings, step)
+                    for name, value in found.items():
+                        scores.setdefault(name, []).append(value)
+                    metrics.write(done, {"epoch": epoch, **{f"test_{key}": found[key] for key in found}})
+            if pace.save_is_due(done):
                 save(done)
-                saved_s = time.monotonic()
         save(epochs.num_steps)
         write_json(folder / FINETUNE, _results(recipe, settings, scores))
     return model.eval()

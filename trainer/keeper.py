@@ -1,6 +1,5 @@
 """What rank 0 does beside its share of training: it alone keeps the run's folder and watches the model."""
 
-import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from trainer.lars import LARS
 from trainer.metrics import MetricsWriter
 from trainer.model import StochCon
 from trainer.monitor import Monitor
+from trainer.pace import Pace
 from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
@@ -23,8 +23,6 @@ from trainer.step import StepResult
 
 REMEDY = "a lower --base-lr, a longer warm-up or --precision fp32"
 """What to try where the loss or a weight is not finite."""
-
-_REPORT_EVERY = 10
 
 
 class Keeper:
@@ -36,11 +34,10 @@ class Keeper:
         plan: Plan,
         model: StochCon,
         optimizer: LARS,
-        start_step: int,
         record: RunRecord,
         metrics: MetricsWriter,
         monitor: Monitor | None,
-        checkpoint_every_s: float,
+        pace: Pace,
     ) -> None:
         self._folder = folder
         self._plan = plan
@@ -49,10 +46,7 @@ class Keeper:
         self._record = record
         self._metrics = metrics
         self._monitor = monitor
-        self._checkpoint_every_s = checkpoint_every_s
-        self._saved_s = self._reported_s = time.monotonic()
-        self._reported_step = start_step
-        self._waited_s = 0.0
+        self._pace = pace
 
     @classmethod
     @contextmanager
@@ -87,9 +81,8 @@ class Keeper:
                 ranks.size,
             )
             metrics = stack.enter_context(MetricsWriter(folder, plan.num_steps, start_step))
-            yield cls(
-                folder, plan, model, optimizer, start_step, record, metrics, monitor, checkpoint_every_s
-            )
+            pace = Pace(start_step, plan.num_steps, recipe.batch_size, checkpoint_every_s)
+            yield cls(folder, plan, model, optimizer, record, metrics, monitor, pace)
 
     def after_step(
         self,
@@ -104,27 +97,21 @@ class Keeper:
         `settings` are the learning rate and the like, `wait_s` the seconds that the run has waited for images
         so far, and `broken` the images that cannot be read.
         """
-        now = time.monotonic()
         epoch = done / self._plan.steps_per_epoch
-        if done % _REPORT_EVERY == 0 or done == self._plan.num_steps:
-            elapsed_s = now - self._reported_s
-            num_images = (done - self._reported_step) * self._plan.recipe.batch_size
+        if self._pace.report_is_due(done):
             values = {
                 "epoch": epoch,
                 "loss": float(result.loss),
                 **settings,
-                "images_per_s": num_images / elapsed_s,
-                "data_wait": (wait_s - self._waited_s) / elapsed_s,
+                **self._pace.since_report(done, wait_s),
                 "broken_images": len(broken),
             }
             self._metrics.write(done, values | _latent_metrics(self._plan.recipe, result))
-            self._reported_s, self._reported_step, self._waited_s = now, done, wait_s
         if self._monitor is not None and done % self._plan.steps_per_epoch == 0:
-            self._metrics.write(done, {"epoch": epoch, **self._monitor(self._model)})
-            self._reported_s += time.monotonic() - now
-        if now - self._saved_s >= self._checkpoint_every_s and done < self._plan.num_steps:
+            with self._pace.standing():
+                self._metrics.write(done, {"epoch": epoch, **self._monitor(self._model)})
+        if self._pace.save_is_due(done):
             self.save(done, broken)
-            self._saved_s = now
 
     def save(self, step: int, broken: Collection[str]) -> None:
         """Write the checkpoint of `step` steps. Raises FloatingPointError if a weight is not finite."""
@@ -141,6 +128,7 @@ class Keeper:
         checkpoints.save(self._folder, state)
         self._record.save(step)
         list_broken(self._folder, broken)
+        self._pace.saved()
 
 
 @torch.no_grad()
