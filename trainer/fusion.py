@@ -14,12 +14,23 @@ _PAIRS = (
 """Names of a convolution and of the BatchNorm after it, in a ResNet and in an EfficientNet."""
 
 
-def fuse_batchnorm(model: nn.Module) -> None:
-    """Fold each BatchNorm of a backbone in evaluation mode into the convolution before it, in place."""
-    for module in model.modules():
+def norms_after(model: nn.Module) -> list[tuple[str, str]]:
+    """Names of each convolution below `model` that a BatchNorm follows, and of that BatchNorm."""
+    found = []
+    for path, module in model.named_modules():
         names = dict(module.named_children())
         for conv, norm in [("0", "1")] if isinstance(module, nn.Sequential) else _PAIRS:
-            first, second = names.get(conv), names.get(norm)
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(module, conv, fuse_conv_bn_eval(first, second))
-                setattr(module, norm, nn.Identity())
+            if isinstance(names.get(conv), nn.Conv2d) and isinstance(names.get(norm), nn.BatchNorm2d):
+                prefix = f"{path}." if path else ""
+                found.append((prefix + conv, prefix + norm))
+    return found
+
+
+def fuse_batchnorm(model: nn.Module) -> None:
+    """Fold each BatchNorm of a backbone in evaluation mode into the convolution before it, in place."""
+    for conv, norm in norms_after(model):
+        first, second = model.get_submodule(conv), model.get_submodule(norm)
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.BatchNorm2d)
+        model.set_submodule(conv, fuse_conv_bn_eval(first, second))
+        model.set_submodule(norm, nn.Identity())

@@ -21,6 +21,9 @@ def make_run(folder: Path, recipe: Recipe, on: Representation | None = None) -> 
     supervised = recipe.objective == "supervised"
     finetuning = None if on is None else FineTuning(on=on, weights="0" * 64)
     model = StochCon(recipe, len(COLOURS) if supervised else 0) if on is None else Classifier(recipe, on, 3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # of which some start at zero
+            nn.init.uniform_(module.weight, 0.5, 1.5)
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
