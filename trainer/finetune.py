@@ -68,7 +68,15 @@ def finetune(
         stack.enter_context(checkpoints.owned(folder))
         start_step, scores = _restore(folder, settings, both, model, optimizer)
         record = RunRecord.open(
-            folder, recipe, task.classes, len(task.learnable), images, epochs.num_steps, command, device
+            folder,
+            recipe,
+            task.classes,
+            len(task.learnable),
+            images,
+            start_step,
+            epochs.num_steps,
+            command,
+            device,
         )
         dataset = stack.enter_context(Dataset(source, recipe.training_preprocessing))
         measured = stack.enter_context(Dataset(held_out, recipe.preprocessing))

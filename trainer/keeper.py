@@ -21,7 +21,7 @@ from trainer.run_record import RunRecord
 from trainer.sources import Source
 from trainer.step import StepResult
 
-REMEDY = "a lower --base-lr, a longer warm-up or --precision fp32"
+REMEDY = "a lower --base-lr, --precision fp32, or a recipe with more warmup_epochs"
 """What to try where the loss or a weight is not finite."""
 
 
@@ -75,6 +75,7 @@ class Keeper:
                 plan.classes,
                 plan.num_usable,
                 plan.images,
+                start_step,
                 plan.num_steps,
                 command,
                 str(ranks.device),

@@ -18,7 +18,7 @@ _FORMAT = 1
 
 @dataclass(slots=True)
 class RunRecord:
-    """Written at the start of a run and at each checkpoint; time adds up over interruptions."""
+    """Written with each checkpoint; time adds up over interruptions."""
 
     path: Path
     values: dict[str, Any]
@@ -33,14 +33,16 @@ class RunRecord:
         classes: list[str],
         num_images: int,
         images: str,
+        start_step: int,
         num_steps: int,
         command: str,
         device: str,
         ranks: int = 1,
     ) -> "RunRecord":
-        """Start the record of a run in `folder`, or go on with the one that is there."""
+        """The record of a run that goes on from `start_step`; one from step 0 counts its time anew."""
         path = folder / RUN_RECORD
-        seconds = float(json.loads(path.read_text())["seconds"]) if path.exists() else 0.0
+        goes_on = start_step > 0 and path.exists()
+        seconds = float(json.loads(path.read_text())["seconds"]) if goes_on else 0.0
         values = {
             "format": _FORMAT,
             "recipe": recipe.to_dict(),
