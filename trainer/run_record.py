@@ -66,6 +66,16 @@ class RunRecord:
         partial.replace(self.path)
 
 
+def unfinished(folder: Path) -> str:
+    """What to say of a run that has not come to its end; empty for one that has, or that has no record."""
+    path = folder / RUN_RECORD
+    if not path.exists():
+        return ""
+    values = json.loads(path.read_text())
+    done, num_steps = values["steps"], values["num_steps"]
+    return f"{folder} is not finished: it is at step {done} of {num_steps}" if done < num_steps else ""
+
+
 def describe_hardware(device: str) -> str:
     """The processor or GPU that a network runs on, as its maker names it."""
     if torch.device(device).type == "cuda":

@@ -7,6 +7,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from contracts.model_file import read_manifest
+from tests.trainer.made_runs import make_run
+from tests.trainer.report.run_folders import write_run
 from trainer import catalogue, cli
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -63,6 +65,7 @@ def test_the_list_names_each_recipe_with_what_it_reproduces_and_its_command() ->
     [
         (["train", "cifar11", "--images", "x"], "there is no recipe cifar11"),
         (["train", "cifar10-cpu"], "--images is missing"),
+        (["train", "cifar10-cpu", "--images", "x", "--json"], "--json is for --list"),
         (["train", "--images", "x"], "a recipe is missing"),
         (["train", "cifar10-cpu", "--images", "missing"], "missing does not exist"),
         (["train", "cifar10-cpu", "--images", "missing", "--epochs", "0"], "--epochs of at least 1"),
@@ -81,11 +84,27 @@ def test_wrong_use_is_one_clear_message_and_exit_code_2(
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "export"])
+@pytest.mark.parametrize("verb", [command.__name__ for command in cli.VERBS])
 def test_exactly_the_options_that_there_are_are_documented(verb: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-    _, _, section = text.partition(f"### `stochcon {verb} RUN`")
+    _, _, section = text.partition(f"### `stochcon {verb} ")
     documented = set(re.findall(r"^\| `(--[a-z-]+)", section.partition("\n###")[0], flags=re.M))
     command = typer.main.get_command(app).commands[verb]
     there = {name for option in command.params for name in option.opts if name.startswith("--")}
     assert documented == there - {"--json", "--help"}
+
+
+def test_what_is_made_of_an_unfinished_run_is_said_to_be_so(recipe, coloured: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", recipe.to_dict(), steps=3, num_steps=12)
+    make_run(run, recipe)
+    images = ("--images", coloured, "--queries", coloured)
+    short = ("--epochs", 1, "--batch-size", 16)
+    for arguments in (
+        ("evaluate", run, *images, "--k", 1, "--only", "retrieval"),
+        ("probe", run, *images, *short),
+        ("finetune", run, *images, *short, "--out", tmp_path / "tuned"),
+        ("export", run, "--out", tmp_path / "model.onnx"),
+    ):
+        result = call(*arguments)
+        assert result.exit_code == 0, result.output
+        assert result.stderr.splitlines()[0] == f"{run} is not finished: it is at step 3 of 12"

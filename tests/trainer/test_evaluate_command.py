@@ -106,6 +106,9 @@ def test_of_an_exported_file_retrieval_alone_is_measured(coloured: Path, tmp_pat
     for measure in ("baselines", "units", "probe"):
         assert f"{measure}: left out, since it is an exported file" in said
     assert [entry.name for entry in path.parent.iterdir()] == ["tiny.onnx"]
+    code, _, said = evaluate(path, coloured, "--device", "cuda")  # where it would not have been run
+    assert code == 2
+    assert "an exported file, which is run on the CPU: leave out --device" in said
 
 
 @pytest.mark.parametrize("measure", ["retrieval", "baselines"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainer.recipe import Recipe
-from trainer.run_record import RUN_RECORD, RunRecord
+from trainer.run_record import RUN_RECORD, RunRecord, unfinished
 
 
 def opened(folder: Path, recipe: Recipe, start_step: int) -> RunRecord:
@@ -48,3 +48,12 @@ def test_time_adds_up_unless_the_run_starts_anew(
 def test_a_record_that_is_gone_is_made_again(recipe: Recipe, tmp_path: Path) -> None:
     opened(tmp_path, recipe, 3).save(6)
     assert read(tmp_path)["steps"] == 6
+
+
+def test_a_run_says_that_it_is_not_finished_until_it_is(recipe: Recipe, tmp_path: Path) -> None:
+    assert unfinished(tmp_path) == ""  # which holds no run
+    record = opened(tmp_path, recipe, 0)
+    record.save(3)
+    assert unfinished(tmp_path) == f"{tmp_path} is not finished: it is at step 3 of 12"
+    record.save(12)
+    assert unfinished(tmp_path) == ""

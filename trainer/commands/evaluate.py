@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch
+from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch, tell_if_unfinished
 
 if TYPE_CHECKING:
     from trainer.embedding import Embeddings
@@ -37,7 +37,7 @@ def evaluate(
     k: Annotated[int, typer.Option(help="Neighbours that vote.", min=1, max=1000)] = 20,
     max_queries: Annotated[
         int | None,
-        typer.Option(help="Measure on so many of the queries, at equal distances; all if left out.", min=1),
+        typer.Option(help="Measure on so many of the queries, but for the probe; all if left out.", min=1),
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -50,7 +50,10 @@ def evaluate(
     """
     if not model.exists():
         raise typer.BadParameter(f"{model} does not exist: give a run folder or an .onnx file")
+    if device == "cuda" and not model.is_dir():
+        raise typer.BadParameter(f"{model} is an exported file, which is run on the CPU: leave out --device")
     prepare_torch(device, threads)
+    tell_if_unfinished(model)
     found: dict[str, Any] = {}
     try:
         evaluation = _Evaluation(model, images, queries, k, max_queries, device, threads)

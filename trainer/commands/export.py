@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from trainer.commands.options import tell_if_unfinished
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
@@ -19,6 +21,7 @@ def export(
     from trainer.evaluate import EVALUATION
     from trainer.export import export as write_model
 
+    tell_if_unfinished(run)
     evaluation = run / EVALUATION
     metrics: dict[str, Any] = json.loads(evaluation.read_text()) if evaluation.exists() else {}
     try:

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainer.commands.options import Device, Images, Precision, Queries, Threads, prepare_torch
+from trainer.commands.options import (
+    Device,
+    Images,
+    Precision,
+    Queries,
+    Threads,
+    prepare_torch,
+    tell_if_unfinished,
+)
 
 
 def finetune(
@@ -42,6 +50,7 @@ def finetune(
     from trainer.sources import open_source
 
     prepare_torch(device, threads)
+    tell_if_unfinished(run)
     try:
         trained = load_run(run)
         saved = checkpoints.load(out) if precision == "auto" else None

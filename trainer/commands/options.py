@@ -24,6 +24,15 @@ Precision = Annotated[
 ]
 
 
+def tell_if_unfinished(run: Path) -> None:
+    """What is made of a run that was interrupted is made of less than its recipe says."""
+    from trainer.run_record import unfinished
+
+    remark = unfinished(run)
+    if remark:
+        typer.echo(remark, err=True)
+
+
 def prepare_torch(device: str, threads: int | None = None) -> None:
     """Set the number of threads, and refuse a device that is not there as wrong use."""
     import torch

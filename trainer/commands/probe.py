@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainer.commands.options import Device, Images, Precision, Queries, Threads, prepare_torch
+from trainer.commands.options import (
+    Device,
+    Images,
+    Precision,
+    Queries,
+    Threads,
+    prepare_torch,
+    tell_if_unfinished,
+)
 
 if TYPE_CHECKING:
     from trainer.held_out import Scores
@@ -39,6 +47,7 @@ def probe(
     from trainer.probe import ProbeSettings
 
     prepare_torch(device, threads)
+    tell_if_unfinished(run)
     settings = ProbeSettings(epochs, batch_size, seed)
     try:
         values = run_probe(run, images, queries, settings, target, precision, device)

@@ -51,6 +51,8 @@ def train(
     if list_recipes:
         _list(as_json)
         return
+    if as_json:
+        raise typer.BadParameter("--json is for --list: a run reports in its folder, as metrics.jsonl")
     if recipe is None or not images:
         missing = "a recipe" if recipe is None else "--images"
         raise typer.BadParameter(
