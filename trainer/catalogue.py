@@ -13,22 +13,27 @@ GAUSSIAN_WIDTHS = (8, 64, 512)
 """Widths of Figure 3 below 2048, chosen here: the paper's are in the picture only."""
 
 
+FIGURES_ON_CIFAR10 = {
+    "bernoulli": "Figure 2 left, 2048 bits; Figure 4, soft top",
+    "gaussian": "Figure 3, 2048 dimensions",
+    "simclr": "Figure 5 left when fine-tuned (in the paper on ImageNet)",
+}
+"""What the rows of Table 1 are in the paper's figures, which are of CIFAR-10."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A recipe, and the words beside it."""
 
     recipe: Recipe
+    family: str
+    """What the names of all recipes for this network, data set and budget begin with."""
     reproduces: str
     """Table, figure or section of the paper."""
+    command: str
+    """What to type."""
     cost: str
     expected: str
-    images: str
-    """What to give for `--images`, in a word."""
-
-    @property
-    def command(self) -> str:
-        """What to type."""
-        return f"stochcon train {self.recipe.name} --images {self.images}"
 
 
 def entries() -> list[Entry]:
@@ -55,29 +60,43 @@ def systems(
     base: Recipe,
     supervised_view: View,
     *,
-    images: str,
+    command: str,
     cost: str,
     expected: dict[str, str],
+    supervised_cost: str | None = None,
     otherwise: str = "not stated in the paper",
+    figures: dict[str, str] | None = None,
     ablations: bool = True,
 ) -> tuple[Entry, ...]:
     """The paper's systems on one backbone, data set and budget.
 
-    `base` is Bernoulli-StochCon, soft and `top`, with 2048 bits. `expected` is by the part of a name
-    after the base's, and `otherwise` for parts that it lacks. Without `ablations`, only the rows of Table 1.
+    `base` is Bernoulli-StochCon, soft and `top`, with 2048 bits. `command` has {name} for the name of a
+    recipe. `expected` is by the part of a name after the base's, and `otherwise` for parts that it lacks;
+    `figures` is what rows of Table 1 reproduce besides, by the same part. Without `ablations`, only the rows
+    of Table 1.
     """
     made: list[Entry] = []
+    also = figures or (FIGURES_ON_CIFAR10 if ablations else {})
 
     def add(suffix: str, reproduces: str, recipe: Recipe) -> None:
-        named = replace(recipe, name=f"{base.name}-{suffix}")
-        made.append(Entry(named, reproduces, cost, expected.get(suffix, otherwise), images))
+        name = f"{base.name}-{suffix}"
+        made.append(
+            Entry(
+                recipe=replace(recipe, name=name),
+                family=base.name,
+                reproduces="; ".join(filter(None, (reproduces, also.get(suffix)))),
+                command=command.format(name=name),
+                cost=(supervised_cost or cost) if recipe.objective == "supervised" else cost,
+                expected=expected.get(suffix, otherwise),
+            )
+        )
 
     supervised = replace(
         base, objective="supervised", latent="none", global_views=(supervised_view,), local_views=()
     )
-    add("bernoulli", "Table 1, StochCon Bern; Figure 4, soft top", base)
-    add("gaussian", "Table 1, StochCon Iso-Gauss; Figure 3", replace(base, latent="gaussian"))
-    add("simclr", "Table 1, SimCLR; Figure 5 left when fine-tuned", replace(base, latent="none"))
+    add("bernoulli", "Table 1, StochCon Bern", base)
+    add("gaussian", "Table 1, StochCon Iso-Gauss", replace(base, latent="gaussian"))
+    add("simclr", "Table 1, SimCLR", replace(base, latent="none"))
     add("supervised", "Table 1, Supervised", supervised)
     if not ablations:
         return tuple(made)
@@ -87,10 +106,10 @@ def systems(
     add("bernoulli-hard-top", "Figure 4, hard top (section 4.3)", hard_top)
     add("bernoulli-soft-bottom", "Figure 4, soft bottom (section 4.3)", soft_bottom)
     add("bernoulli-hard-bottom", "Figure 4, hard bottom (section 4.3)", hard_bottom)
-    also = {64: "; Figure 2 right", 512: "; Figure 4, soft top 512"}
+    beyond = {64: "; Figure 2 right", 512: "; Figure 4, soft top 512"}
     for width in BOTTLENECKS:
         variant = replace(base, num_bits=width)
-        add(f"bernoulli-{width}", f"Figure 2 left{also.get(width, '')}", variant)
+        add(f"bernoulli-{width}", f"Figure 2 left{beyond.get(width, '')}", variant)
     for width in GAUSSIAN_WIDTHS:
         variant = replace(base, latent="gaussian", num_bits=width)
         add(f"gaussian-{width}", f"Figure 3{'; Figure 2 right' if width == 64 else ''}", variant)

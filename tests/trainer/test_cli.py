@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,19 @@ def test_the_list_names_each_recipe_with_what_it_reproduces_and_its_command() ->
     assert rows["cifar10-resnet50-bernoulli"]["recipe"]["batch_size"] == 4096
     assert "96.42" in rows["cifar10-resnet50-bernoulli"]["expected"]
     assert all(row["reproduces"] and row["cost"] and row["expected"] for row in rows.values())
-    assert all(row["command"].startswith(f"stochcon train {name} --images ") for name, row in rows.items())
+    for name, row in rows.items():
+        assert name.startswith(row["family"])
+        launcher, _, given = row["command"].partition("stochcon train ")
+        assert launcher == "" or launcher.startswith("torchrun ")
+        assert ("--device cuda" in given) == bool(launcher)
+        taken = typer.main.get_command(app).commands["train"].make_context("train", shlex.split(given))
+        assert taken.params["recipe"] == name
+        assert taken.params["monitor"]  # without which no figure over training can be drawn
     table = call("train", "--list")
     assert table.exit_code == 0
     assert "Figure 5 right" in table.stdout
+    assert all(f" {name} " in table.stdout for name in rows)
+    assert "stochcon train RECIPE --images cifar10-train.parquet --monitor" in table.stdout
 
 
 @pytest.mark.parametrize(

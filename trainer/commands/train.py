@@ -1,6 +1,7 @@
 """`stochcon train`."""
 
 import dataclasses
+import itertools
 import json
 import shlex
 import sys
@@ -135,6 +136,7 @@ def _list(as_json: bool) -> None:
         rows = [
             {
                 "name": entry.recipe.name,
+                "family": entry.family,
                 "reproduces": entry.reproduces,
                 "command": entry.command,
                 "cost": entry.cost,
@@ -148,10 +150,19 @@ def _list(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(show_lines=True)
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("reproduces, expected result, cost")
-    for entry in found:
-        table.add_row(entry.recipe.name, f"{entry.reproduces}\n{entry.expected}\n{entry.cost}")
-    Console().print(table)
-    typer.echo("stochcon train RECIPE --images PATH; --json has each one's command and all its settings")
+    console = Console()
+    for family, group in itertools.groupby(found, key=lambda entry: entry.family):
+        first, *others = group
+        table = Table(title=f"{family}: {first.cost}", title_justify="left", show_lines=True)
+        table.add_column("recipe", no_wrap=True)
+        table.add_column("reproduces, expected result")
+        for entry in (first, *others):
+            words = [entry.reproduces, entry.expected]
+            words += [f"cost: {entry.cost}"] * (entry.cost != first.cost)
+            table.add_row(entry.recipe.name, "\n".join(words))
+        console.print(table)
+        typer.echo(f"{first.command.replace(first.recipe.name, 'RECIPE')}\n")
+    typer.echo(
+        "Frozen and fine-tuned results are made of a run by stochcon probe, finetune and evaluate, and drawn "
+        "by stochcon report. --json has each recipe's command and all its settings."
+    )

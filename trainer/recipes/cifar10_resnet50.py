@@ -1,7 +1,7 @@
 """CIFAR-10 with ResNet-50 at the paper's settings: batch 4096, LARS, 2 global and 8 local views.
 
-    torchrun --nproc-per-node 8 -m stochcon train cifar10-resnet50-bernoulli --device cuda --images \
-        train.parquet
+    torchrun --nproc-per-node 8 --no-python stochcon train cifar10-resnet50-bernoulli \
+        --images cifar10-train.parquet --device cuda
 
 The paper gives no number of epochs, learning rate or InfoNCE temperature. The number of epochs is
 solo-learn's for CIFAR-10, learning rate and temperature are google-research/simclr's. Cost: not measured;
@@ -9,7 +9,7 @@ on one device give `--chunk-size 512`, which keeps the gradients of the batch (B
 of 512 images).
 """
 
-from trainer.catalogue import systems
+from trainer.catalogue import BOTTLENECKS, GAUSSIAN_WIDTHS, systems
 from trainer.multicrop import dino_views
 from trainer.recipe import Recipe, View
 
@@ -31,7 +31,8 @@ ENTRIES = systems(
     ),
     # "standard ImageNet augmentations (random flip, random-resized crop)", appendix A.3
     View(size=32, jitter=0, grey=0),
-    images="cifar10-train.parquet",
+    command="torchrun --nproc-per-node 8 --no-python stochcon train {name} --images cifar10-train.parquet "
+    "--monitor cifar10-test.parquet --device cuda",
     cost="not measured; 8 GPUs, or one with --chunk-size 512",
     expected={
         "bernoulli": "paper: 96.42 fine-tuned, 91.96 frozen",
@@ -39,6 +40,15 @@ ENTRIES = systems(
         "simclr": "paper: 94.35 fine-tuned, 91.67 frozen",
         "supervised": "paper: 95.00",
         "supervised-bernoulli": "paper: StochCon outperforms it by 1.78",
+        **dict.fromkeys(
+            ("bernoulli-hard-top", "bernoulli-soft-bottom", "bernoulli-hard-bottom"),
+            "paper: half of the bits are active at first, and fewer later",
+        ),
+        **{f"bernoulli-{width}": "paper: frozen top-1 is robust to the width" for width in BOTTLENECKS},
+        **{
+            f"gaussian-{width}": "paper: the narrower, the more it relies on its variance"
+            for width in GAUSSIAN_WIDTHS
+        },
         "bernoulli-512": "paper: half of the bits stay active",
         "bernoulli-64": "paper: 11 units are enough for the random forest",
         "gaussian-own-2048": "paper: the variance collapses to 0",

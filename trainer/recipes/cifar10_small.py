@@ -33,8 +33,9 @@ ENTRIES = systems(
         pixel_std=(0.2470, 0.2435, 0.2616),
     ),
     View(size=32, scale=(0.2, 1.0), jitter=0, grey=0),
-    images="cifar10-train.parquet",
-    cost="20 minutes on two idle cores of an AMD EPYC (Zen 3, fp32); supervised, a third of that",
+    command="stochcon train {name} --images cifar10-train.parquet --monitor cifar10-test.parquet",
+    cost="20 minutes on two idle cores of an AMD EPYC (Zen 3, fp32)",
+    supervised_cost="a third of StochCon's",
     otherwise="docs/results.md",
     expected={
         "bernoulli": "20-NN top-1 46.6 by codes; 45.2 frozen (hard bits), 58.8 after 4 epochs of fine-tuning",

@@ -1,6 +1,7 @@
 """ImageNet-1k with ResNet-50 at the paper's settings: batch 4096, LARS, 2 global and 8 local views.
 
-    torchrun --nproc-per-node 32 -m stochcon train imagenet-resnet50-bernoulli --images train/ --device cuda
+    torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT --no-python \
+        stochcon train imagenet-resnet50-bernoulli --images imagenet-train/ --device cuda
 
 The paper gives no number of epochs, learning rate or InfoNCE temperature: learning rate, decay and
 temperature are google-research/simclr's, the epochs DINO's for ResNet-50. Cost: not measured.
@@ -26,7 +27,8 @@ BASE = Recipe(
 ENTRIES = systems(
     BASE,
     View(size=224, jitter=0, grey=0),
-    images="imagenet-train/",
+    command="torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
+    "--no-python stochcon train {name} --images imagenet-train/ --monitor imagenet-val/ --device cuda",
     cost="not measured; many GPUs",
     expected={
         "bernoulli": "paper: 77.49 fine-tuned, 67.00 frozen",
@@ -34,5 +36,6 @@ ENTRIES = systems(
         "supervised": "paper: 76.13",
         "gaussian": "left out in the paper",
     },
+    figures={"simclr": "Figure 5 left when fine-tuned"},
     ablations=False,
 )

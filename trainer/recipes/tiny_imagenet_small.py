@@ -29,9 +29,10 @@ ENTRIES = systems(
         temperature=0.2,
     ),
     View(size=64, scale=(0.2, 1.0), jitter=0, grey=0),
-    images="tiny-imagenet-train.parquet",
+    command="stochcon train {name} --images tiny-imagenet-train.parquet --monitor tiny-imagenet-val.parquet",
     cost="not measured",
     otherwise="docs/results.md",
     expected={},
+    figures={"simclr": "Figure 5 left when fine-tuned"},
     ablations=False,
 )
