@@ -1,12 +1,15 @@
 # Every target sets up what it needs: the virtual environment is made, and made again, only when
-# pyproject.toml has changed. PYTHON names the interpreter; ARGS goes to the command that a target runs.
+# pyproject.toml has changed. PYTHON names the interpreter; ARGS goes to the command that a target runs, with
+# `make bench` to the last; PHOTOS is a folder of .jpg files, since serving is measured on real ones.
 PYTHON ?= python3
 ARGS ?=
+PHOTOS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 SERVING := $(VENV)/.serving
 DEVELOPING := $(VENV)/.developing
+MEASURING := $(VENV)/.measuring
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
@@ -32,8 +35,9 @@ lint: $(DEVELOPING) ## Check style, format and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(DEVELOPING) ## Measure the search beside FAISS: one query, and batches of 64, over 1 M codes.
-	$(BIN)/python -m benchmarks.search $(ARGS)
+bench: $(if $(PHOTOS),$(MEASURING),$(DEVELOPING)) ## Measure search beside FAISS and, with PHOTOS=DIR, serving.
+	$(BIN)/python -m benchmarks.search $(if $(PHOTOS),,$(ARGS))
+	$(if $(PHOTOS),$(BIN)/python -m benchmarks.serving --photos $(PHOTOS) $(ARGS))
 
 format: $(DEVELOPING) ## Mend style and format.
 	$(BIN)/ruff check --fix .
@@ -55,3 +59,7 @@ $(SERVING): pyproject.toml | $(BIN)/python
 $(DEVELOPING): pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[dev]'
 	@touch $(SERVING) $@
+
+$(MEASURING): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev,bench]'
+	@touch $(SERVING) $(DEVELOPING) $@
