@@ -6,14 +6,17 @@ against `load_pixels`.
 """
 
 import io
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
 from contracts.errors import InvalidImage, TooLarge
 from contracts.manifest import Preprocessing
+from contracts.structure import inspect_structure
 
 Pixels = npt.NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
@@ -24,8 +27,26 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels."""
 
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation upright; 1, and values that are none, need nothing."""
+
+_BAND_PIXELS = 4_000_000
+"""Colours are converted by so many pixels at a time, or they would take several copies of the image."""
+
 # Our own limit is checked from the header, for every format, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+
+# Pillow warns of damaged metadata, thousands of times for one hostile file; Python keeps what it has warned
+# of, and so would never give that memory back.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +60,13 @@ class ImageLimits:
 def open_image(data: bytes, limits: ImageLimits) -> Image.Image:
     """Check the header of an image file against `limits`, decoding nothing.
 
-    Raises InvalidImage for bytes that are no image, TooLarge for one over a limit.
+    Raises InvalidImage for bytes that are no image, or one of a structure that is made to cost, and
+    TooLarge for one over a limit.
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes): send the bytes of an image file")
     check_size(len(data), limits)
+    check_structure(data, limits)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as exc:  # Pillow's parsers raise of every kind on hostile headers.
@@ -60,6 +83,18 @@ def check_size(num_bytes: int, limits: ImageLimits) -> None:
         raise TooLarge(
             f"the image has {num_bytes} bytes and the limit is {limits.max_bytes}: send a smaller file"
         )
+
+
+def check_structure(data: bytes, limits: ImageLimits) -> int:
+    """Pixels that a decoder will allocate whatever the image's size says; 0 if that is all there is to it.
+
+    Raises InvalidImage for a structure that is made to cost, TooLarge for one over a limit.
+    """
+    allocated = inspect_structure(data)
+    if allocated is None or min(allocated) < 1:
+        return 0
+    check_pixels(*allocated, limits)
+    return allocated[0] * allocated[1]
 
 
 def check_pixels(width: int, height: int, limits: ImageLimits) -> None:
@@ -87,22 +122,29 @@ def to_rgb(image: Image.Image) -> Image.Image:
             raise InvalidImage(
                 f"the image has {samples} samples, whose range is unknown: save it with 8 bits"
             )
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "CMYK":
-            image = _from_cmyk(image)
-        elif image.mode.startswith("I"):
-            # Samples of 16 bits; Pillow's own conversion clips them at 255.
-            grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
-            image = Image.fromarray(grey.astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-            image = Image.alpha_composite(canvas, image)
-        return image.convert("RGB")
+        method = UPRIGHT.get(orientation_of(image))
+        return _by_bands(image if method is None else image.transpose(method), _flatten)
     except InvalidImage:
         raise
+    except MemoryError as exc:
+        raise TooLarge(
+            f"there is not enough memory now to decode the {image.width}x{image.height} image: "
+            "scale it down, or send it again later"
+        ) from exc
     except Exception as exc:  # As above: truncated and hostile files raise of every kind.
-        raise InvalidImage(f"the image cannot be decoded ({exc}): the file is damaged or truncated") from exc
+        reason = str(exc) or type(exc).__name__
+        raise InvalidImage(
+            f"the image cannot be decoded ({reason}): the file is damaged or truncated"
+        ) from exc
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation of an image; 1 if it has none, or EXIF that cannot be read."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - broken EXIF is common in the wild, and the pixels are still good.
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def resize(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
@@ -143,3 +185,32 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     assert converted is not None  # None only when converting in place.
     return converted
+
+
+def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert(image)` in RGB, in little more memory than the two take."""
+    num_rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= num_rows:
+        return convert(image)
+    converted = Image.new("RGB", image.size)
+    for top in range(0, image.height, num_rows):
+        band = image.crop((0, top, image.width, min(top + num_rows, image.height)))
+        converted.paste(convert(band), (0, top))
+    return converted
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """RGB of any mode, pixel by pixel."""
+    if image.mode == "CMYK":
+        image = _from_cmyk(image)
+    elif image.mode == "La":
+        image = image.convert("LA")  # The only one that Pillow knows the way to.
+    elif image.mode.startswith("I"):
+        # Samples of 16 bits; Pillow's own conversion clips them at 255.
+        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
+        image = Image.fromarray(grey.astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(canvas, image)
+    return image.convert("RGB")

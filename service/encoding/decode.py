@@ -14,24 +14,24 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil
 
 import simplejpeg
-from PIL import ExifTags, Image
+from PIL import Image
 
 from contracts.manifest import Preprocessing
-from contracts.pixels import ImageLimits, Pixels, check_pixels, check_size, open_image, resize, to_rgb
+from contracts.pixels import (
+    UPRIGHT,
+    ImageLimits,
+    Pixels,
+    check_pixels,
+    check_size,
+    check_structure,
+    open_image,
+    orientation_of,
+    resize,
+    to_rgb,
+)
 
 _JPEG_START = b"\xff\xd8\xff"
 _FAST_COLOURSPACES = ("YCbCr", "Gray")
-
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image of each EXIF orientation upright; 1, and values that are none, need nothing."""
 
 _OVERSAMPLING = 2
 """A scaled decode keeps at least this many times the pixels that the resize needs, each way.
@@ -95,11 +95,12 @@ class Decoder:
         `may_be_large`. One caller at a time may decode large images: they are not held back.
         """
         check_size(len(data), self._limits)
+        num_allocated = check_structure(data, self._limits)
         pixels = self._decode_jpeg(data, may_be_large) if data.startswith(_JPEG_START) else None
         if pixels is not None:
             return pixels
         image = open_image(data, self._limits)
-        with self._hold(image.width * image.height, _LARGE_PIXELS, may_be_large):
+        with self._hold(max(num_allocated, image.width * image.height), _LARGE_PIXELS, may_be_large):
             return resize(to_rgb(image), self._preprocessing)
 
     def _hold(self, num_pixels: int, large: int, may_be_large: bool) -> AbstractContextManager[None]:
@@ -129,8 +130,8 @@ class Decoder:
             except ValueError:
                 return None
         image = Image.fromarray(decoded)
-        if orientation in _TRANSPOSE:
-            image = image.transpose(_TRANSPOSE[orientation])
+        if orientation in UPRIGHT:
+            image = image.transpose(UPRIGHT[orientation])
         return resize(image, self._preprocessing)
 
 
@@ -149,12 +150,11 @@ def _least_size(width: int, height: int, orientation: int, preprocessing: Prepro
 
 
 def _orientation(data: bytes) -> int | None:
-    """EXIF orientation of a JPEG file, 1 where it says nothing, None where it cannot be read."""
+    """EXIF orientation of a JPEG file, 1 where it says nothing, None if Pillow cannot open the file."""
     if b"Exif\0\0" not in data and b"tiff:Orientation" not in data:
         return 1
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return orientation_of(image)
     except Exception:  # noqa: BLE001 - Pillow's parsers raise of every kind; the reference words the error.
         return None
-    return orientation if isinstance(orientation, int) else 1

@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 from contracts.errors import InvalidImage, TooLarge
 from contracts.manifest import Preprocessing
 from contracts.pixels import ImageLimits, check_pixels, load_pixels, open_image, resize, to_rgb
+from tests.image_files import printer_profile
 
 RNG = np.random.default_rng(0)
 SQUARE = Preprocessing(height=32, width=32)
@@ -116,7 +117,7 @@ def test_cmyk_with_a_broken_profile_is_converted_by_its_inks():
 def test_cmyk_goes_through_its_profile():
     # Whatever the coloured inks, this printer prints one violet; red is what they mean without it.
     image = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
-    data = encoded(image, "TIFF", icc_profile=violet_printer_profile((60, 30, -20)))
+    data = encoded(image, "TIFF", icc_profile=printer_profile((60, 30, -20)))
     assert np.abs(decoded(data)[0, 0] - lab_to_srgb(60, 30, -20)).max() <= 3
 
 
@@ -126,34 +127,6 @@ def lab_to_srgb(lightness: float, a: float, b: float) -> np.ndarray:
     xyz = np.array([0.9642, 1, 0.8249]) * np.array([fy + a / 500, fy, fy - b / 200]) ** 3
     matrix = [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
     return 255 * (1.055 * (matrix @ xyz) ** (1 / 2.4) - 0.055)
-
-
-def violet_printer_profile(lab: tuple[float, float, float]) -> bytes:
-    """An ICC version 2 profile of a printer of one colour: `lab` without black ink, black with it.
-
-    Pillow can make no CMYK profile, so this one is spelled out: a header, and a table of two points an ink.
-    """
-    value = [round(lab[0] / 100 * 0xFF00), *(round((part + 128) * 256) for part in lab[1:])]
-    table = struct.pack(">4sI3Bx", b"mft2", 0, 4, 3, 2)
-    table += struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
-    table += struct.pack(">2H", 2, 2)
-    table += struct.pack(">8H", *([0, 65535] * 4))
-    table += struct.pack(">48H", *([*value, 0, 128 * 256, 128 * 256] * 8))
-    table += struct.pack(">6H", *([0, 65535] * 3))
-    tags = [(b"A2B0", table), (b"wtpt", struct.pack(">4sI3i", b"XYZ ", 0, 63190, 65536, 54061))]
-    description = b"one colour\0"
-    tags.append((b"desc", struct.pack(">4sII", b"desc", 0, len(description)) + description + bytes(78)))
-    tags.append((b"cprt", b"text\0\0\0\0none\0"))
-    offset = 128 + 4 + 12 * len(tags)
-    entries, body = b"", b""
-    for name, content in tags:
-        content += bytes(-len(content) % 4)
-        entries += struct.pack(">4sII", name, offset + len(body), len(content))
-        body += content
-    header = struct.pack(">I4sI4s4s4s", offset + len(body), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ")
-    header += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
-    header = header.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
-    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + entries + body
 
 
 # What undoes each EXIF orientation, as array operations on [row, column]: the tag says where the top

@@ -1,4 +1,5 @@
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -10,6 +11,7 @@ from contracts.manifest import Preprocessing
 from contracts.pixels import ImageLimits, load_pixels
 from service.encoding.decode import Decoder, LargeImage, PixelBudget
 from tests import image_files
+from tests.costly_images import COSTLY, SLOW_BMP
 from tests.image_files import encode, jpeg, photo
 
 SQUARE = Preprocessing(height=32, width=32)
@@ -103,7 +105,7 @@ def test_transparent_pixels_are_white() -> None:
 
 @pytest.mark.parametrize("kind", image_files.INVALID)
 def test_what_is_no_image_is_invalid_with_a_remedy(kind: str) -> None:
-    with pytest.raises(InvalidImage, match=r"send|damaged|truncated"):
+    with pytest.raises(InvalidImage, match=r"send|save it|damaged|truncated"):
         decode(image_files.INVALID[kind])
 
 
@@ -131,13 +133,37 @@ def test_too_many_bytes_are_refused() -> None:
         decode(jpeg(), limits=ImageLimits(max_bytes=100))
 
 
-def test_a_jpeg_whose_exif_cannot_be_read_is_left_to_the_reference() -> None:
-    data = jpeg(0, 48, 40)
-    app1 = b"Exif\0\0" + b"MM\0*\xff\xff\xff\xff"
-    damaged = data[:2] + b"\xff\xe1" + (len(app1) + 2).to_bytes(2, "big") + app1 + data[2:]
-    for judge in (decode, lambda data: load_pixels(data, SQUARE)):
-        with pytest.raises(InvalidImage):
-            judge(damaged)
+@pytest.mark.filterwarnings("ignore")  # As in the service; Pillow warns of what it cannot read.
+@pytest.mark.parametrize("content", [b"no tags", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\x05\0\x12\1"])
+@pytest.mark.parametrize("has_density", [False, True])
+def test_a_jpeg_whose_exif_cannot_be_read_is_taken_as_it_lies(content: bytes, has_density: bool) -> None:
+    data = image_files.jpeg_with_exif(content, **({"dpi": (72, 72)} if has_density else {}))
+    assert np.array_equal(decode(data), decode(jpeg()))
+    assert np.array_equal(load_pixels(data, SQUARE), load_pixels(jpeg(), SQUARE))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_orientation_counts_beside_tags_that_are_broken() -> None:
+    tags = b"\x01\x12\0\3\0\0\0\1\0\6\0\0" + b"\x02\x13\0\5\xff\xff\xff\xff\xff\xff\xff\xff"
+    data = image_files.jpeg_with_exif(b"MM\0*\0\0\0\x08\0\x09" + tags)
+    upright = np.rot90(decode(jpeg()), k=-1).astype(int)
+    for turn in (decode(data), load_pixels(data, SQUARE)):
+        assert np.abs(turn - upright).mean() < 2
+
+
+@pytest.mark.parametrize("kind", COSTLY | SLOW_BMP)
+def test_a_file_that_is_made_to_cost_is_refused_before_it_is_decoded(kind: str) -> None:
+    start = time.process_time()
+    with pytest.raises((InvalidImage, TooLarge), match="save it"):
+        decode((COSTLY | SLOW_BMP)[kind])
+    assert time.process_time() - start < 1
+
+
+def test_a_small_image_in_a_large_tile_is_large() -> None:
+    tile = {322: [4096], 323: [4096], 324: [8]}
+    decoder = Decoder(SQUARE, ImageLimits())
+    with pytest.raises(LargeImage):
+        decoder.decode(image_files.tiff(1, 1, 8, b"x", tile), may_be_large=False)
 
 
 def test_large_images_are_decoded_one_after_the_other() -> None:

@@ -8,6 +8,7 @@ import pytest
 from contracts.codes import active_bits
 from service.schemas import EncodeAnswer
 from tests import image_files
+from tests.costly_images import COSTLY, SLOW_BMP
 from tests.image_files import jpeg, png
 from tests.service.http_answers import (
     answer,
@@ -20,7 +21,8 @@ from tests.service.http_answers import (
 )
 
 BAD = {kind: (data, 422, "invalid-image") for kind, data in image_files.INVALID.items()}
-BAD |= {kind: (data, 413, "too-large") for kind, data in image_files.TOO_LARGE.items()}
+BAD |= {kind: (data, 422, "invalid-image") for kind, data in COSTLY.items()}
+BAD |= {kind: (data, 413, "too-large") for kind, data in (image_files.TOO_LARGE | SLOW_BMP).items()}
 
 
 def test_an_image_gets_the_code_of_the_reference(client: httpx2.Client) -> None:
