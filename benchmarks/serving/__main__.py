@@ -109,7 +109,7 @@ def _measure(contest: Contest, wanted: Sequence[str], peers: Sequence[str], work
                     found["latency"] = parts.latency(contest, ours, others)
             if "index" in wanted:
                 found["index"] = parts.bulk(contest, ceiling)
-            found["ceiling"] = ceiling.facts | {"rates": ceiling.rates}
+            found["ceiling"] = ceiling.facts | {"rates": ceiling.rates, "cores": ceiling.cores}
     if "large" in wanted:
         large = enlarge(_spaced(contest.photos, _NUM_LARGE), work / "large")
         found["large"] = parts.large(contest, contest.enter(OURS), contest.enter(FASTAPI), large)

@@ -42,6 +42,8 @@ class Ceiling:
         )
         self.facts = self._read()
         self.rates: list[float] = []
+        self.cores: list[float] = []
+        """That it kept busy; fewer than there are means that it was short of work for them, or they of time."""
 
     def __enter__(self) -> "Ceiling":
         return self
@@ -55,7 +57,9 @@ class Ceiling:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
-        self.rates.append(self._read()["rate"])
+        answer = self._read()
+        self.rates.append(answer["rate"])
+        self.cores.append(answer["cores"])
         return self.rates[-1]
 
     def _read(self) -> dict[str, Any]:
