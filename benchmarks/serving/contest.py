@@ -49,11 +49,11 @@ class Scale:
 
 QUICK = Scale(
     rounds=1,
-    measured_s=2.0,
-    warm_s=0.5,
+    measured_s=3.0,
+    warm_s=1.0,
     trial_s=1.0,
     max_settings=1,
-    connections=(16,),
+    connections=(8,),
     shares=(0.8,),
     open_s=2.0,
     open_rounds=1,

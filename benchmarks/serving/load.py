@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ class Outcome:
     """What came of it, in the span in which requests were counted."""
 
     seconds: float = 0.0
+    counted_s: float = 0.0
+    """What the rate is over; see `between_answers`."""
     latencies_s: list[float] = field(default_factory=list)
     """Of each success: a closed loop counts those answered in the span, an open one those due in it."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -80,12 +83,24 @@ class Outcome:
     @property
     def rate(self) -> float:
         """Successes a second."""
-        return len(self.latencies_s) / self.seconds
+        return len(self.latencies_s) / self.counted_s
 
     def percentile_s(self, share: float) -> float:
         """The latency that this share of the successes does not exceed; nan if there is none."""
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def between_answers(answered_at: Sequence[float], start: float, end: float) -> float:
+    """Seconds from the last answer before `start`, or `start` if there is none, to the last before `end`.
+
+    A server that works in batches answers in bursts. Over a span of a dozen bursts, one more or less at its
+    edges is a tenth of the rate; from burst to burst it is none. `answered_at` is in order.
+    """
+    before = bisect_left(answered_at, start)
+    within = bisect_left(answered_at, end)
+    first = answered_at[before - 1] if before else start
+    return answered_at[within - 1] - first if within > before else end - start
 
 
 def generate(plan: Plan) -> Outcome:
@@ -112,6 +127,7 @@ class _Loop:
         self._turn = 0
         self._errors: Counter[str] = Counter()
         self._latencies_s: list[float] = []
+        self._answered_at: list[float] = []
         self._span = (float("inf"), float("inf"))
         self._used_s: tuple[float, ...] = ()
         self._late_s = 0.0
@@ -133,8 +149,10 @@ class _Loop:
         start, end = self._span
         if error is not None:
             self._errors[error] += 1
-        elif start <= counted_at < end:
-            self._latencies_s.append(time.perf_counter() - due)
+            return
+        self._answered_at.append(time.perf_counter())
+        if start <= counted_at < end:
+            self._latencies_s.append(self._answered_at[-1] - due)
 
     async def _finish(self, tasks: Sequence["asyncio.Task[None]"]) -> Outcome:
         """Wait for what is under way; what is not answered in time is an error."""
@@ -146,8 +164,17 @@ class _Loop:
         start, end = self._span
         generator_s, server_s = self._used_s
         return Outcome(
-            end - start, self._latencies_s, dict(+self._errors), generator_s, server_s, self._late_s
+            seconds=end - start,
+            counted_s=self._counted_s(start, end),
+            latencies_s=self._latencies_s,
+            errors=dict(+self._errors),
+            generator_s=generator_s,
+            server_s=server_s,
+            late_s=self._late_s,
         )
+
+    def _counted_s(self, start: float, end: float) -> float:
+        return end - start
 
     def _processor_s(self) -> tuple[float, ...]:
         usage, server = resource.getrusage(resource.RUSAGE_SELF), self._plan.server
@@ -177,6 +204,9 @@ class ClosedLoop(_Loop):
         self._is_over = True
         self._end_span(min(self._span[1], time.perf_counter()))
         return await self._finish(clients)
+
+    def _counted_s(self, start: float, end: float) -> float:
+        return between_answers(self._answered_at, start, end)
 
     async def _client(self, connection: Connection) -> None:
         while not self._is_over and self._num_sent != self._plan.requests:

@@ -43,7 +43,7 @@ class Ceiling:
         self.facts = self._read()
         self.rates: list[float] = []
         self.cores: list[float] = []
-        """That it kept busy; fewer than there are means that it was short of work for them, or they of time."""
+        """That it kept busy."""
 
     def __enter__(self) -> "Ceiling":
         return self

@@ -34,6 +34,16 @@ class Histogram:
         """nan if there were none."""
         return self.sum / self.count if self.count else float("nan")
 
+    @property
+    def filled(self) -> float:
+        """The sum over what it would be if each had been its bucket's upper bound; nan if there were none."""
+        below, bounds = 0.0, 0.0
+        for upper, count in sorted(self.buckets.items()):
+            if count > below:
+                bounds += (count - below) * upper
+            below = count
+        return self.sum / bounds if bounds else float("nan")
+
     def quantile(self, share: float) -> float:
         """As Prometheus works it out: linear within a bucket; nan if there were none."""
         below, lower = 0.0, 0.0
@@ -93,6 +103,7 @@ class Scrape:
             "request_p50_ms": 1e3 * self.requests.quantile(0.5),
             "request_p99_ms": 1e3 * self.requests.quantile(0.99),
             "batch_mean": self.batches.mean,
+            "batch_filled": self.batches.filled,
             **{f"{stage}_mean_ms": 1e3 * self.stages[stage].mean for stage in STAGES},
         }
 

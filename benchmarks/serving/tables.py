@@ -71,8 +71,9 @@ def _own_words(metrics: Figures, when: str) -> str:
     return (
         f"`/metrics` of {when}: {metrics['requests']:.0f} requests, p50 {metrics['request_p50_ms']:.0f} and "
         f"p99 {metrics['request_p99_ms']:.0f} ms by its histogram; {metrics['batch_mean']:.1f} images a "
-        f"batch; decoding an image {metrics['decode_mean_ms']:.1f} ms, a batch's wait "
-        f"{metrics['wait_mean_ms']:.1f} ms and its run {metrics['model_mean_ms']:.1f} ms."
+        f"batch, {metrics['batch_filled']:.0%} of what an accelerator would pad them to; decoding an image "
+        f"{metrics['decode_mean_ms']:.1f} ms, a batch's wait {metrics['wait_mean_ms']:.1f} ms and its run "
+        f"{metrics['model_mean_ms']:.1f} ms."
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.load import Outcome, Plan, generate
+from benchmarks.serving.load import Outcome, Plan, between_answers, generate
 from benchmarks.serving.processes import free_port
 from tests.benchmarks.serving.tiny_server import (
     burns,
@@ -110,7 +110,18 @@ def test_the_rate_is_of_the_span(photos: list[str]) -> None:
     with served(fine) as port:
         outcome = generate(Plan(port, photos, connections=1, warm_s=0.1, measured_s=0.3))
     assert outcome.seconds == pytest.approx(0.3, abs=0.1)
-    assert outcome.rate == len(outcome.latencies_s) / outcome.seconds
+    assert outcome.rate == pytest.approx(len(outcome.latencies_s) / outcome.seconds, rel=0.2)
+
+
+def test_the_rate_of_a_server_that_answers_in_bursts_does_not_hang_on_the_edges_of_the_span() -> None:
+    answered_at = [second + late for second in range(10) for late in (0, 1e-3, 2e-3, 3e-3)]  # 4 a second
+    for start in (0.5, 1.0, 1.5, 1.9):
+        for seconds in (2.0, 2.4, 2.9):
+            end = start + seconds
+            count = sum(start <= at < end for at in answered_at)
+            assert count / between_answers(answered_at, start, end) == pytest.approx(4, rel=0.01)
+    assert between_answers(answered_at, 9.5, 12) == 2.5  # no answer in it
+    assert between_answers([1.5, 2.0], 1.0, 3.0) == 1.0  # and none before it
 
 
 def test_percentiles_are_of_the_successes() -> None:

@@ -26,6 +26,7 @@ def test_means_are_exact_and_quantiles_lie_in_their_bucket() -> None:
     assert found["request_p50_ms"] == pytest.approx(50, abs=1)
     assert found["request_p99_ms"] == pytest.approx(99, abs=1)
     assert found["batch_mean"] == pytest.approx(11)
+    assert found["batch_filled"] == pytest.approx(33 / 35)  # 30 are padded to 32
     assert found["decode_mean_ms"] == pytest.approx(3)
     assert found["wait_mean_ms"] == pytest.approx(500)
     assert found["model_mean_ms"] == pytest.approx(250)
