@@ -127,3 +127,6 @@ HARD: dict[str, Edit] = {
     "thumbnail 48, rotation": in_turn(rotate(25), thumbnail(48)),
 }
 """By name. Mild edits (scale, JPEG 20, a crop to 70 %) are left out: every method finds them all."""
+
+COLLAGES = frozenset({"half a collage", "collage, JPEG 10"})
+"""Those that hold a part of the other photograph."""

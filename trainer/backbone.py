@@ -107,6 +107,11 @@ class ResNet(nn.Module):
                 last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
                 nn.init.zeros_(last.weight)
 
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """What has parameters, in the order of the forward pass; the stem is of the first stage."""
+        return [[self.conv1, self.bn1, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))

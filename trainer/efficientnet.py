@@ -5,6 +5,8 @@ have the names of the PyTorch conversion `efficientnet_lite_pytorch`, so that it
 classifier `_fc` is left out. They were trained on pixels (x - 127) / 128 with x from 0 to 255.
 """
 
+from itertools import islice
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,6 +51,14 @@ class EfficientNetLite0(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """What has parameters, in the order of the forward pass; the stem is of the first stage."""
+        blocks = iter(self._blocks)
+        found = [list(islice(blocks, repeats)) for repeats, *_ in _STAGES]
+        found[0] = [self._conv_stem, self._bn0, *found[0]]
+        return [*found, [self._conv_head, self._bn1]]
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu6(self._bn0(self._conv_stem(x)))

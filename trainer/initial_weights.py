@@ -23,6 +23,33 @@ _PARTS = ("backbone", "projector", "decoder", "head")
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights in a file, by their names in a `StochCon`."""
+
+    path: Path
+    state: dict[str, Tensor]
+    folded: bool
+    """Whether BatchNorm is folded away in the file, so that its statistics have to be found anew."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Weights":
+        """Those of a run folder, an exported .onnx, a .safetensors or a .pt file.
+
+        A file without names that begin with "backbone." is one of a backbone alone. Raises ValueError for
+        one that cannot be read.
+        """
+        state, folded = _read(path)
+        if not any(name.startswith("backbone.") for name in state):
+            state = {f"backbone.{name}": tensor for name, tensor in state.items()}
+        return cls(path, state, folded)
+
+    @property
+    def digest(self) -> str:
+        """One for each set of weights, however they are kept."""
+        return checkpoints.digest(self.state)
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What was taken of a file."""
 
@@ -30,20 +57,13 @@ class Taken:
     """Names of the modules whose weights were all found."""
     left: tuple[str, ...]
     """Names, in the file, of weights that have no place or another shape here."""
-    folded: bool
-    """Whether BatchNorm was folded away in the file, so that its statistics have to be found anew."""
 
 
-def take_weights(model: Encoder, path: Path) -> Taken:
-    """Put the weights of a run folder, an exported .onnx, a .safetensors or a .pt file into `model`.
-
-    Raises ValueError for a file that cannot be read, or whose backbone is not that of the recipe.
-    """
-    state, folded = _read(path)
-    if not any(name.startswith("backbone.") for name in state):
-        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
+def take_weights(model: Encoder, weights: Weights) -> Taken:
+    """Put `weights` into `model`. Raises ValueError if its backbone is not that of the recipe."""
+    state = dict(weights.state)
     ours = model.state_dict()
-    if folded:
+    if weights.folded:
         _stand_in(state, model)
     fits = {name for name in state if name in ours and state[name].shape == ours[name].shape}
     parts = []
@@ -53,11 +73,11 @@ def take_weights(model: Encoder, path: Path) -> Taken:
             parts.append(part)
         elif part == "backbone":
             lack = _lack(needed, state, ours)
-            raise ValueError(f"{path} does not hold the backbone of {model.recipe.name}: {lack}")
+            raise ValueError(f"{weights.path} does not hold the backbone of {model.recipe.name}: {lack}")
     taken = {name: state[name] for name in fits if name.partition(".")[0] in parts}
     model.load_state_dict(taken, strict=False)
     left = tuple(name.removeprefix("backbone.") for name in state if name not in taken)
-    return Taken(tuple(parts), left, folded)
+    return Taken(tuple(parts), left)
 
 
 @torch.no_grad()

@@ -5,11 +5,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Checkpoint
 from trainer.failures import check_finite, list_broken
-from trainer.lars import LARS
 from trainer.metrics import MetricsWriter
 from trainer.model import StochCon
 from trainer.monitor import Monitor
@@ -33,7 +33,7 @@ class Keeper:
         folder: Path,
         plan: Plan,
         model: StochCon,
-        optimizer: LARS,
+        optimizer: Optimizer,
         record: RunRecord,
         metrics: MetricsWriter,
         monitor: Monitor | None,
@@ -55,7 +55,7 @@ class Keeper:
         folder: Path,
         plan: Plan,
         model: StochCon,
-        optimizer: LARS,
+        optimizer: Optimizer,
         start_step: int,
         *,
         held_out: Source | None,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -64,15 +64,6 @@ class LARS(Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum"]
         return momentum
-
-
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Split parameters into matrices, which are adapted, and vectors (biases, norms), which are not."""
-    params = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in params if p.ndim > 1]},
-        {"params": [p for p in params if p.ndim <= 1], "adapt": False},
-    ]
 
 
 def _trust(weight_norms: Sequence[Tensor], grad_norms: Sequence[Tensor], eta: float) -> Tensor:

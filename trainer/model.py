@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -65,12 +66,24 @@ class Encoder(nn.Module):
             self.backbone = ResNet(recipe.depth, recipe.stem, recipe.width)
         else:
             self.backbone = EfficientNetLite0()
+        for stage in self.backbone.stages[: recipe.frozen_stages]:
+            for module in stage:
+                module.requires_grad_(False)
         width = self.backbone.num_features
         if recipe.latent != "none":
             # pi stays even at full width: pooled ReLU features are never negative, and as logits
             # they would make nearly every bit 1.
             parameters = 2 if recipe.latent == "gaussian" else 1
             self.projector = nn.Linear(width, parameters * recipe.num_bits)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for BatchNorms whose statistics stay: the frozen stages', or the backbone's."""
+        super().train(mode)
+        stages = self.backbone.stages
+        for stage in stages[: self.recipe.frozen_stages] if self.recipe.batch_statistics else stages:
+            for module in stage:
+                module.eval()
+        return self
 
     def features(self, images: Tensor) -> Tensor:
         """h = f(x): [N, 3, H, W] in [0, 1] to [N, num_features]."""

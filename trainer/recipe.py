@@ -33,6 +33,8 @@ class View:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     """Probability of inverting values of at least one half."""
+    edits: float = 0.0
+    """Probability of each edit of `trainer.edits`."""
 
 
 Precision = Literal["bf16", "fp32"]
@@ -47,12 +49,24 @@ class Recipe:
 
     name: str
     image_size: int
-    """Side at which images are encoded, and at which they are held for cropping."""
+    """Side at which images are encoded."""
     global_views: tuple[View, ...]
     local_views: tuple[View, ...] = ()
+    held_size: int = 0
+    """Side of the squares from which views are cropped; 0 is `image_size`."""
 
     backbone: Literal["resnet", "efficientnet-lite0"] = "resnet"
     """An EfficientNet-Lite0 has one size: depth, stem and width are a ResNet's."""
+    initial_weights: str = ""
+    """Digest of the weights that the run starts from; empty for random ones."""
+    rotated_start: bool = False
+    """Whether pi starts as a rotation of the centred features, for weights that are worth keeping."""
+    frozen_stages: int = 0
+    """Stages of the backbone, from the first on and with the stem, that stay as they are."""
+    backbone_rate: float = 1.0
+    """Learning rate of the backbone, as a share of that of the rest."""
+    batch_statistics: bool = True
+    """Whether the backbone's BatchNorms normalise by the batch; else by the statistics they started with."""
     depth: int = 50
     """ResNet depth: 18, 34, 50, 101, 152 or 200."""
     stem: Stem = "imagenet"
@@ -87,9 +101,12 @@ class Recipe:
     The gradients are those of the whole batch. BatchNorm's groups are the chunks.
     """
     base_lr: float = 0.3
-    """Learning rate at batch 256; it grows linearly with the batch (Goyal et al. 2017)."""
+    """Learning rate at batch 256; LARS's grows linearly with the batch (Goyal et al. 2017)."""
     warmup_epochs: float = 10.0
     weight_decay: float = 1e-6
+    optimizer: Literal["lars", "adam"] = "lars"
+    """`adam` has decoupled weight decay, a learning rate that does not grow with the batch, and no momentum
+    of the recipe's."""
     momentum: float = 0.9
     temperature: float = 0.1
     """Temperature of InfoNCE; not the Gumbel temperature."""
@@ -149,7 +166,13 @@ class Recipe:
     @property
     def training_preprocessing(self) -> Preprocessing:
         """The whole image, so that every view can be cropped from it."""
-        return Preprocessing(height=self.image_size, width=self.image_size, resize="squash")
+        side = self.held_size or self.image_size
+        return Preprocessing(height=side, width=side, resize="squash")
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate at the end of the warm-up."""
+        return self.base_lr * (self.batch_size / 256 if self.optimizer == "lars" else 1)
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -1,23 +1,27 @@
 """The training loop: Algorithm 1 from top to bottom."""
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from trainer import checkpoint as checkpoints
 from trainer.batchnorm import synchronise
 from trainer.dataset import Batch, Dataset
 from trainer.failures import check_finite, not_finite
+from trainer.initial_weights import Weights
 from trainer.keeper import REMEDY, Keeper
-from trainer.lars import LARS, parameter_groups
 from trainer.model import StochCon
+from trainer.optimizer import make_optimizer
 from trainer.plan import Plan
 from trainer.ranks import OneProcess, Ranks, gather_texts, together
 from trainer.recipe import Recipe
 from trainer.schedules import gumbel_temperature, learning_rate
 from trainer.sources import Source
+from trainer.start import start
 from trainer.step import take_gradients
 
 
@@ -26,6 +30,7 @@ def train(
     source: Source,
     folder: Path,
     *,
+    weights: Weights | None = None,
     held_out: Source | None = None,
     ranks: Ranks | None = None,
     checkpoint_every_s: float = 60.0,
@@ -33,6 +38,7 @@ def train(
 ) -> StochCon:
     """Train `recipe` on `source`, or go on where `folder` stopped; return the trained model.
 
+    A new run starts from `weights`, whose digest the recipe has, or from random ones.
     Checkpoint and metrics are kept in `folder`, which only rank 0 needs to see. Of `held_out` the latent's
     statistics (Figures 3 and 4), or the accuracy of a supervised recipe, are reported after each epoch.
     Raises ValueError if the folder is in use or holds the run of another recipe or on other images, or if the
@@ -56,8 +62,11 @@ def train(
         torch.manual_seed(recipe.seed)  # decides the initial weights and nothing else
         model = StochCon(recipe, len(plan.classes)).to(ranks.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        peak_lr = recipe.base_lr * recipe.batch_size / 256
-        optimizer = LARS(parameter_groups(model), peak_lr, recipe.momentum, recipe.weight_decay)
+        if saved is None and weights is not None:
+            told = start(model, weights, source, ranks)
+            if ranks.rank == 0:
+                print(told, file=sys.stderr, flush=True)
+        optimizer = make_optimizer(model)
         keeper = None
         with together(ranks):
             start_step = 0 if saved is None else _restore(saved, folder, plan, model, optimizer)
@@ -87,10 +96,10 @@ def train(
             chunks = census.agree([next(batches) for _ in range(plan.num_chunks)])
             if not chunks:
                 continue  # all but one of these images are broken, and one alone has no negatives
-            lr = learning_rate(step, plan.num_steps, warmup_steps, peak_lr)
+            lr = learning_rate(step, plan.num_steps, warmup_steps, recipe.peak_lr)
             gumbel = gumbel_temperature(step, plan.num_steps, recipe.gumbel_start, recipe.gumbel_end)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["rate"]
             result = take_gradients(model, chunks, step, gumbel, ranks, plan.targets(chunks))
             if not result.loss.isfinite():
                 raise not_finite(f"the loss is {float(result.loss)}", step + 1, folder, REMEDY)
@@ -132,7 +141,7 @@ class _Census:
         return [chunk for chunk, count in zip(chunks, counts, strict=True) if count]
 
 
-def _restore(content: bytes, folder: Path, plan: Plan, model: StochCon, optimizer: LARS) -> int:
+def _restore(content: bytes, folder: Path, plan: Plan, model: StochCon, optimizer: Optimizer) -> int:
     """Load the checkpoint of `folder`; the number of steps done."""
     checkpoint = checkpoints.parse(content, folder)
     if checkpoint.finetuning is not None:

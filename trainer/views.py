@@ -15,8 +15,10 @@ import math
 import torch
 from torch import Tensor
 
+from trainer.edits import edit
 from trainer.randomness import uniform
 from trainer.recipe import View
+from trainer.resampling import apply_separably, blur_matrix, resample_matrix
 
 _LUMA = (0.299, 0.587, 0.114)
 _RATIOS = (3 / 4, 4 / 3)
@@ -52,7 +54,8 @@ def make_view(images: Tensor, aspects: Tensor, key: Tensor, order_key: Tensor, v
     for start in range(0, count, at_once):
         chunk = slice(start, start + at_once)
         cropped = _crop(images[chunk], crop[chunk], u[chunk, 4] < view.flip, view.size)
-        out[chunk] = _recolour(cropped, u[chunk], order, view)
+        made = _recolour(cropped, u[chunk], order, view)
+        out[chunk] = edit(made, key[chunk], view.edits) if view.edits else made
     return out
 
 
@@ -63,7 +66,7 @@ def _crop(images: Tensor, crop: Tensor, mirrored: Tensor, size: int) -> Tensor:
     # A mirrored image is one whose columns are read backwards.
     left, width = torch.where(mirrored, left + width, left), torch.where(mirrored, -width, width)
     both = resample_matrix(torch.cat([top, left]), torch.cat([height, width]), side, size)
-    return _separable(images, *both.chunk(2))
+    return apply_separably(images, *both.chunk(2))
 
 
 def _recolour(images: Tensor, u: Tensor, order: tuple[int, ...], view: View) -> Tensor:
@@ -86,7 +89,7 @@ def _recolour(images: Tensor, u: Tensor, order: tuple[int, ...], view: View) -> 
         low, high = view.blur_sigma
         sigma = torch.where(u[:, 11] < view.blur, low + (high - low) * u[:, 12], torch.zeros_like(u[:, 12]))
         blur = blur_matrix(sigma, view.size)
-        out = _separable(out, blur, blur)
+        out = apply_separably(out, blur, blur)
     if view.solarize:
         inverted = (u[:, 13] < view.solarize)[:, None, None, None] & (out >= 0.5)
         out = torch.where(inverted, 1 - out, out)
@@ -107,32 +110,6 @@ def crop_boxes(
     width = torch.sqrt(area * ratio).clamp_(max=1)
     height = torch.sqrt(area / ratio).clamp_(max=1)
     return u_x * (1 - width), u_y * (1 - height), width, height
-
-
-def resample_matrix(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
-    """Weights [N, size, side] that scale the span [start, start + length) of an axis to `size` pixels.
-
-    `start` and `length` are in pixels, [N]; a span of negative length is read backwards. The filter is the
-    antialiased triangle of Pillow's `Image.resize(..., BILINEAR, box=...)`.
-    """
-    step = (length / size)[:, None]
-    scale = 1 / step.abs().clamp_(min=1)
-    centres = start[:, None] + (torch.arange(size, device=start.device) + 0.5) * step
-    pixels = torch.arange(side, device=start.device) + 0.5
-    distances = ((centres * scale)[:, :, None] - (pixels * scale)[:, None]).abs_()
-    weights = distances.sub_(1).clamp_(max=0)  # all negated, and so is their sum
-    return weights.div_(weights.sum(dim=2, keepdim=True))
-
-
-def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Weights [N, size, size] of a Gaussian blur, sigma in pixels [N]; the identity where it is 0.
-
-    At the border the weights inside the image are scaled to sum to one.
-    """
-    pixels = torch.arange(size, device=sigma.device)
-    distance = (pixels[:, None] - pixels).to(sigma.dtype)
-    weights = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3)[:, None, None]) ** 2)
-    return weights / weights.sum(dim=2, keepdim=True)
 
 
 def grey(images: Tensor) -> Tensor:
@@ -175,15 +152,6 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     torch.sub(hue, 2, out=green).abs_().neg_().add_(2)
     torch.sub(hue, 4, out=blue).abs_().neg_().add_(2)
     return out.clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
-
-
-def _separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """rows @ image @ columns^T for each image and channel."""
-    count, channels, height, width = images.shape
-    # The channels lie side by side, so that each axis is one batched product.
-    tall = torch.bmm(rows, images.transpose(1, 2).reshape(count, height, channels * width))
-    tall = tall.view(count, -1, channels, width).transpose(1, 2).reshape(count, -1, width)
-    return torch.bmm(tall, columns.transpose(1, 2)).view(count, channels, rows.shape[1], columns.shape[1])
 
 
 def _luma(images: Tensor) -> Tensor:

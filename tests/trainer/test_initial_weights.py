@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from tests.trainer.made_runs import make_run
 from trainer.export import export
-from trainer.initial_weights import Taken, refit_norms, take_weights
+from trainer.initial_weights import Taken, Weights, refit_norms, take_weights
 from trainer.model import StochCon
 from trainer.recipe import Recipe
 
@@ -30,7 +30,9 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 def test_a_run_gives_all_its_weights(run: tuple[Path, StochCon], fresh: StochCon) -> None:
     folder, trained = run
-    assert take_weights(fresh, folder) == Taken(("backbone", "projector", "decoder", "head"), (), False)
+    assert take_weights(fresh, Weights.read(folder)) == Taken(
+        ("backbone", "projector", "decoder", "head"), ()
+    )
     assert_equal(fresh.state_dict(), trained.state_dict())
 
 
@@ -49,14 +51,14 @@ def test_a_backbone_of_others_is_taken_and_its_classifier_left(
     else:
         torch.save({"state_dict": state, "epoch": 3} if form == "nested" else state, path)
     before = {name: p.clone() for name, p in fresh.state_dict().items() if not name.startswith("backbone.")}
-    assert take_weights(fresh, path) == Taken(("backbone",), ("fc.weight",), False)
+    assert take_weights(fresh, Weights.read(path)) == Taken(("backbone",), ("fc.weight",))
     assert_equal(fresh.backbone.state_dict(), backbone)
     assert_equal(fresh.state_dict(), before)
 
 
 def test_a_latent_of_another_width_is_left(run: tuple[Path, StochCon], recipe: Recipe) -> None:
     model = StochCon(dataclasses.replace(recipe, num_bits=2 * recipe.num_bits))
-    taken = take_weights(model, run[0])
+    taken = take_weights(model, Weights.read(run[0]))
     assert taken.parts == ("backbone", "head")
     assert {"projector.weight", "projector.bias", "decoder.weight"} <= set(taken.left)
 
@@ -67,8 +69,9 @@ def test_an_exported_model_goes_on_computing_what_it_did_and_can_be_trained(
 ) -> None:
     folder, trained = run
     export(folder, tmp_path / "model.onnx", name="m")
-    taken = take_weights(fresh, tmp_path / "model.onnx")
-    assert taken.folded
+    weights = Weights.read(tmp_path / "model.onnx")
+    assert weights.folded
+    taken = take_weights(fresh, weights)
     assert taken.parts == ("backbone", "projector")
     images = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     expected = trained.eval().logits(trained.features(images))
@@ -104,12 +107,12 @@ def test_files_without_the_backbone_are_refused(
     else:
         torch.save(content, path)
     with pytest.raises(ValueError, match=message):
-        take_weights(fresh, path)
+        take_weights(fresh, Weights.read(path))
 
 
 def test_a_backbone_of_another_width_is_refused(run: tuple[Path, StochCon], recipe: Recipe) -> None:
     wider = StochCon(dataclasses.replace(recipe, width=24))
     with pytest.raises(ValueError, match=r"bn1.bias is \(16,\) there and \(24,\) here"):
-        take_weights(wider, run[0])
+        take_weights(wider, Weights.read(run[0]))
     with pytest.raises(ValueError, match="does not exist"):
-        take_weights(wider, run[0] / "gone.pt")
+        Weights.read(run[0] / "gone.pt")

@@ -10,8 +10,8 @@ import torch
 
 from trainer import checkpoint as checkpoints
 from trainer.keeper import Keeper
-from trainer.lars import LARS, parameter_groups
 from trainer.model import StochCon
+from trainer.optimizer import make_optimizer
 from trainer.plan import Plan
 from trainer.ranks import OneProcess
 from trainer.recipe import Recipe
@@ -28,7 +28,7 @@ def keeper(
     """Of a run of 12 steps, 3 an epoch."""
     folder.mkdir(exist_ok=True)
     model = StochCon(recipe)
-    optimizer = LARS(parameter_groups(model), 0.1, 0.9, 0)
+    optimizer = make_optimizer(model)
     source = open_source([images])
     plan = Plan.of(recipe, source)
     with Keeper.of(

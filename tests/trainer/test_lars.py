@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.lars import LARS, parameter_groups
+from trainer.lars import LARS
+from trainer.optimizer import parameter_groups
 
 
 def two_steps_by_hand(w, b, gradients, rates, momentum, decay, eta):

@@ -9,17 +9,16 @@ from PIL import Image, ImageEnhance
 
 from trainer.randomness import keys, uniform
 from trainer.recipe import View
+from trainer.resampling import blur_matrix, resample_matrix
 from trainer.views import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
     as_floats,
-    blur_matrix,
     crop_boxes,
     grey,
     make_view,
-    resample_matrix,
 )
 
 PLAIN = View(size=8, scale=(1.0, 1.0), flip=0, jitter=0, grey=0)
