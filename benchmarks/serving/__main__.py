@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.serving import parts
 from benchmarks.serving.contest import QUICK, Contest, Scale
 from benchmarks.serving.photos import enlarge, find_photos
-from benchmarks.serving.subjects import FASTAPI, OURS, PEERS
+from benchmarks.serving.subjects import FASTAPI, FASTAPI_THREADS, OURS, PEERS
 from benchmarks.serving.tables import report
 from contracts.model_file import read_manifest
 from service.settings import SHIPPED_MODELS
@@ -112,7 +112,8 @@ def _measure(contest: Contest, wanted: Sequence[str], peers: Sequence[str], work
             found["ceiling"] = ceiling.facts | {"rates": ceiling.rates, "cores": ceiling.cores}
     if "large" in wanted:
         large = enlarge(_spaced(contest.photos, _NUM_LARGE), work / "large")
-        found["large"] = parts.large(contest, contest.enter(OURS), contest.enter(FASTAPI), large)
+        others = [contest.enter(kind) for kind in (FASTAPI, FASTAPI_THREADS) if kind in peers]
+        found["large"] = parts.large(contest, contest.enter(OURS), others, large)
     if "memory" in wanted:
         found["memory"] = parts.memory(contest)
     return found

@@ -2,9 +2,10 @@
 
     python -m benchmarks.serving.ceiling MODEL TRIAL_S PHOTO... < seconds, a number a line
 
-A line of JSON comes out when it is ready, and one for each number that comes in. Two ways are timed when it
-starts, over several batch sizes, and the quickest is kept: decoding a batch on all cores, then running it;
-and decoding the next ones while the model runs, as the service does.
+A line of JSON comes out when it is ready, and one for each number that comes in. Three ways are timed when it
+starts, over several batch sizes, and the quickest is kept: decoding a batch on all cores, then running it on
+all; decoding the next ones while the model runs, as the service does; and a model for each core, where it
+decodes and runs batches whatever the other does.
 """
 
 import json
@@ -12,8 +13,8 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -25,9 +26,9 @@ from contracts.model_file import read_manifest
 from contracts.pixels import ImageLimits
 from service.encoding.decode import Decoder
 from service.encoding.providers import usable_cores
-from service.encoding.session import BUCKETS, Session, open_session
+from service.encoding.session import MAX_BATCH, Session, open_session
 
-_SMALLEST_BATCH = 4
+_SIZES = (1, 4, 16, MAX_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Bench:
 
     decoder: Decoder
     session: Session
+    """On all cores."""
+    lone_sessions: Sequence[Session]
+    """One for each core."""
     pool: ThreadPoolExecutor
     photos: Iterator[bytes]
 
@@ -54,6 +58,22 @@ class Bench:
             under_way.extend(self.pool.submit(self.decoder.decode, next(self.photos)) for _ in range(size))
             self.session.run(pixels)
             yield size
+
+    def each_core_alone(self, size: int) -> Iterator[int]:
+        """On each core a batch is decoded and run, whatever the others do."""
+
+        def decode_and_run(session: Session, batch: Sequence[bytes]) -> Session:
+            session.run(np.stack([self.decoder.decode(photo) for photo in batch]))
+            return session
+
+        def begin(session: Session) -> Future[Session]:
+            return self.pool.submit(decode_and_run, session, [next(self.photos) for _ in range(size)])
+
+        under_way = {begin(session) for session in self.lone_sessions}
+        while True:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            under_way |= {begin(future.result()) for future in done}
+            yield size * len(done)
 
     def decode_only(self, size: int) -> Iterator[int]:
         """Decoding and resizing alone, on all cores."""
@@ -92,14 +112,18 @@ def main() -> None:
     bench = Bench(
         Decoder(manifest.preprocessing, ImageLimits()),
         open_session(path, manifest, "auto", num_threads),
+        [open_session(path, manifest, "auto", 1) for _ in range(num_threads)],
         ThreadPoolExecutor(num_threads),
         cycle(photos),
     )
-    sizes = [size for size in BUCKETS if size >= _SMALLEST_BATCH]
     ways: dict[str, Callable[[], Iterator[int]]] = {
         f"{name}, batches of {size}": partial(way, size)
-        for size in sizes
-        for name, way in (("in turns", bench.in_turns), ("side by side", bench.side_by_side))
+        for size in _SIZES
+        for name, way in (
+            ("in turns", bench.in_turns),
+            ("side by side", bench.side_by_side),
+            ("each core alone", bench.each_core_alone),
+        )
     }
     rates = {name: rate_of(way(), trial_s)[0] for name, way in ways.items()}
     best = max(rates, key=lambda name: rates[name])

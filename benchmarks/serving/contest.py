@@ -40,7 +40,7 @@ class Scale:
     """Of a peer's best rate, at which latencies are compared in open loop."""
     open_s: float = 15.0
     open_rounds: int = 2
-    index_s: float = 20.0
+    index_s: float = 30.0
     """About how long indexing takes at the rate of the ceiling."""
     index_rounds: int = 3
     memory_requests: int = 50_000

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.serving.contest import Contest, Entrant
 from benchmarks.serving.photos import repeat
 from benchmarks.serving.processes import Server, environment_with, resident_bytes
-from benchmarks.serving.subjects import FASTAPI, OURS, SETTINGS, Subject
+from benchmarks.serving.subjects import OURS, SETTINGS, Subject
 
 NUM_CORES = len(os.sched_getaffinity(0))
 
@@ -189,20 +189,22 @@ def _index(contest: Contest, folder: Path, data: Path, num_images: int) -> float
     return took_s
 
 
-def large(contest: Contest, ours: Entrant, peer: Entrant, photos: Sequence[Path]) -> dict[str, Any]:
-    """Closed loops with photos of 12 megapixels, of ours and of FastAPI in turns."""
-    assert peer.subject.kind == FASTAPI
-    rates: dict[str, list[float]] = {"ours": [], "peer": []}
+def large(
+    contest: Contest, ours: Entrant, peers: Sequence[Entrant], photos: Sequence[Path]
+) -> dict[str, Any]:
+    """Closed loops with photos of 12 megapixels, of ours and of peers in turns."""
+    rates: dict[str, list[float]] = {}
     for number in range(contest.scale.rounds):
-        for who, entrant in (("ours", ours), ("peer", peer)):
+        for entrant in (ours, *peers):
             row, _ = contest.measure("large", entrant, photos=[str(photo) for photo in photos])
-            rates[who].append(row["rate"])
+            rates.setdefault(entrant.subject.name, []).append(row["rate"])
             contest.say(f"12 MP, round {number + 1}, {entrant.subject.name}: {row['rate']:.1f} images/s")
-    ratios = [a / b for a, b in zip(rates["ours"], rates["peer"], strict=True)]
+    own = rates[ours.subject.name]
     return {
         "rates": rates,
-        "ratios": ratios,
-        "ratio": median(ratios),
+        "ours_to_it": {
+            name: [a / b for a, b in zip(own, theirs, strict=True)] for name, theirs in rates.items()
+        },
         "image_bytes": median(photo.stat().st_size for photo in photos),
     }
 

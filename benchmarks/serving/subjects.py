@@ -13,10 +13,11 @@ from benchmarks.serving.connections import request_body
 from benchmarks.serving.processes import NotServing, Server, environment_with, free_port, poll
 
 OURS = "ours"
-FASTAPI, LITSERVE, BENTOML = "FastAPI", "LitServe", "BentoML"
-PEERS = (FASTAPI, LITSERVE, BENTOML)
+FASTAPI, FASTAPI_THREADS, LITSERVE, BENTOML = "FastAPI", "FastAPI in threads", "LitServe", "BentoML"
+PEERS = (FASTAPI, FASTAPI_THREADS, LITSERVE, BENTOML)
+"""FastAPI as tutorials have it, the work in an `async def`; and in a `def`, which its thread pool runs."""
 
-_PARTS = {OURS: "image", FASTAPI: "image", LITSERVE: "request", BENTOML: "images"}
+_PARTS = {OURS: "image", FASTAPI: "image", FASTAPI_THREADS: "image", LITSERVE: "request", BENTOML: "images"}
 """Name of the multipart part that holds the photo."""
 
 _START_S = 120.0
@@ -25,7 +26,8 @@ Settings = dict[str, Any]
 
 SETTINGS: dict[str, list[Settings]] = {
     OURS: [{}],
-    FASTAPI: [{"handler": "async"}, {"handler": "def"}],
+    FASTAPI: [{"handler": "async"}],
+    FASTAPI_THREADS: [{"handler": "def"}],
     LITSERVE: [
         {"batch": 16, "wait_ms": 10, "workers": 2},
         {"batch": 16, "wait_ms": 10, "workers": 1},
@@ -97,7 +99,7 @@ class Subject:
             environment |= {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "bentoml")}
             options = ["--host", "127.0.0.1", "--port", str(port)]
             return [python, "-m", "bentoml", "serve", service, *options], environment
-        module = {FASTAPI: "fastapi_app", LITSERVE: "litserve_app"}[self.kind]
+        module = "litserve_app" if self.kind == LITSERVE else "fastapi_app"
         options = [f"--{key.replace('_', '-')}={value}" for key, value in chosen.items()]
         options += ["--our-session"] * self.our_session
         return [

@@ -100,11 +100,16 @@ def _index(found: Figures) -> str:
 
 
 def _large(found: Figures) -> str:
-    ours, peer = (median(found["rates"][who]) for who in ("ours", "peer"))
-    return (
-        f"12 MP photos of {found['image_bytes'] / 2**20:.1f} MiB: ours {ours:.1f} images/s, "
-        f"FastAPI {peer:.1f}: {_spread(found['ratios'], '{:.1f}×')}."
-    )
+    rows = [
+        [
+            name,
+            f"{median(rates):.1f}",
+            "" if name == "ours" else _spread(found["ours_to_it"][name], "{:.1f}×"),
+        ]
+        for name, rates in found["rates"].items()
+    ]
+    head = f"12 MP photos of {found['image_bytes'] / 2**20:.1f} MiB"
+    return _table([head, "images/s", "ours to it"], rows)
 
 
 def _memory(found: Figures) -> str:
