@@ -33,7 +33,7 @@ def test_compression_is_that_of_a_jpeg_file(photos: torch.Tensor) -> None:
             with Image.open(file) as opened:
                 theirs = from_pillow(opened.convert("RGB"))
             # A file rounds colours to bytes, which decides a few coefficients otherwise.
-            assert (found - theirs).abs().mean() < 0.2 * (image - theirs).abs().mean()
+            assert (found - theirs).abs().mean() < 0.3 * (image - theirs).abs().mean()
 
 
 def test_a_shrunken_picture_is_one_that_pillow_made_small_and_large_again(photos: torch.Tensor) -> None:
