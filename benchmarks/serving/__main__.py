@@ -10,7 +10,8 @@ memory over many requests. Peers are FastAPI, LitServe and BentoML, each with th
 once more with our provider and session options. Without `--model` it takes a ResNet-50 with random weights
 and the starter that ships. `--work` keeps the one, and enlarged photos, between runs.
 
-An error that any server answers makes the run fail. For figures to quote nothing else should run.
+An error that any server answers makes the run fail. It takes about half an hour a model; for figures to quote
+nothing else should run.
 """
 
 import argparse

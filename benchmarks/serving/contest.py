@@ -27,10 +27,10 @@ TRIAL = "trial"
 class Scale:
     """How long everything takes."""
 
-    rounds: int = 5
+    rounds: int = 4
     measured_s: float = 10.0
-    warm_s: float = 2.0
-    trial_s: float = 5.0
+    warm_s: float = 1.5
+    trial_s: float = 3.0
     """Of one setting that is tried."""
     max_settings: int = 99
     """That are tried of each server."""
@@ -38,11 +38,11 @@ class Scale:
     """Of the closed loop, the best of which each server gets."""
     shares: tuple[float, ...] = (0.8, 1.0)
     """Of a peer's best rate, at which latencies are compared in open loop."""
-    open_s: float = 15.0
-    open_rounds: int = 2
+    open_s: float = 20.0
+    open_rounds: int = 1
     index_s: float = 30.0
     """About how long indexing takes at the rate of the ceiling."""
-    index_rounds: int = 3
+    index_rounds: int = 2
     memory_requests: int = 50_000
     memory_cycles: int = 10
 
@@ -102,6 +102,7 @@ class Contest:
         self.errors: list[str] = []
         self._stack = ExitStack()
         self._codes: dict[str, int] = {}
+        self._entrants: dict[tuple[str, bool], Entrant] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +111,12 @@ class Contest:
         self._stack.close()
 
     def enter(self, kind: str, our_session: bool = False) -> Entrant:
-        """Start a server with the best of its settings, and leave it held still.
+        """Start a server with the best of its settings, once, and leave it held still.
 
         Raises NotServing, and ValueError if it makes other codes than those before it.
         """
+        if (kind, our_session) in self._entrants:
+            return self._entrants[kind, our_session]
         scale = self.scale
         middle = scale.connections[len(scale.connections) // 2]
         subjects = [
@@ -127,6 +130,7 @@ class Contest:
         if len(scale.connections) > 1:
             _, entrant.connections = self._try(subject, scale.connections, entrant)
         self.say(f"{subject.name}: {subject.settings or 'as it comes'}, {entrant.connections} connections")
+        self._entrants[kind, our_session] = entrant
         return entrant
 
     def start(self, subject: Subject, connections: int) -> Entrant:
