@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainer.pooling import Pooling, pool
+
 Stem = Literal["imagenet", "cifar", "strided"]
 
 
@@ -78,12 +80,15 @@ class ResNet(nn.Module):
     `strided` one has stride 2, and the network after it a quarter of the cost.
     """
 
-    def __init__(self, depth: int = 50, stem: Stem = "imagenet", width: int = 64) -> None:
+    def __init__(
+        self, depth: int = 50, stem: Stem = "imagenet", width: int = 64, pooling: Pooling = "average"
+    ) -> None:
         if depth not in _LAYOUTS:
             raise ValueError(f"depth is {depth}: it must be one of {', '.join(map(str, DEPTHS))}")
         if width < 1:
             raise ValueError(f"width is {width}: it must be at least 1")
         super().__init__()
+        self._pooling = pooling
         block, counts = _LAYOUTS[depth]
         if stem != "imagenet":
             self.conv1 = _conv3x3(3, width, 2 if stem == "strided" else 1)
@@ -115,7 +120,7 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean(dim=(2, 3))
+        return pool(x, self._pooling)
 
 
 def _stage(block: Block, in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:

@@ -10,6 +10,8 @@ from itertools import islice
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.pooling import Pooling, pool
+
 PIXEL_MEAN = 127 / 255
 PIXEL_STD = 128 / 255
 """Of each channel, for pixels in [0, 1]."""
@@ -33,8 +35,9 @@ class EfficientNetLite0(nn.Module):
 
     num_features = _HEAD_CHANNELS
 
-    def __init__(self) -> None:
+    def __init__(self, pooling: Pooling = "average") -> None:
         super().__init__()
+        self._pooling = pooling
         self._conv_stem = SameConv2d(3, _STEM_CHANNELS, 3, stride=2)
         self._bn0 = _norm(_STEM_CHANNELS)
         blocks: list[nn.Module] = []
@@ -64,8 +67,7 @@ class EfficientNetLite0(nn.Module):
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)
-        h: Tensor = F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
-        return h
+        return pool(F.relu6(self._bn1(self._conv_head(x))), self._pooling)
 
 
 class InvertedBottleneck(nn.Module):

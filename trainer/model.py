@@ -35,6 +35,8 @@ class Branches:
 
     vectors: list[Tensor]
     """v of each view, [N, head_width]; for a supervised recipe the class logits, [N, num_classes]."""
+    codes: list[Tensor]
+    """Of each view, `sign` of its logits, if the recipe has a loss of codes; none otherwise."""
     parameters: list[Tensor]
     """Of each stochastic view what its variates were drawn with, float32 [N, num_bits]: the logits of a
     Bernoulli latent, the variances of a Gaussian one."""
@@ -63,9 +65,9 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(recipe.pixel_std).view(3, 1, 1), persistent=False)
         self.backbone: ResNet | EfficientNetLite0
         if recipe.backbone == "resnet":
-            self.backbone = ResNet(recipe.depth, recipe.stem, recipe.width)
+            self.backbone = ResNet(recipe.depth, recipe.stem, recipe.width, recipe.pooling)
         else:
-            self.backbone = EfficientNetLite0()
+            self.backbone = EfficientNetLite0(recipe.pooling)
         for stage in self.backbone.stages[: recipe.frozen_stages]:
             for module in stage:
                 module.requires_grad_(False)
@@ -142,8 +144,9 @@ class StochCon(Encoder):
             decoded = h if draw is None else self.decoder(draw.variates).to(h.dtype)  # h'' = rho(z')
             head_inputs.append(decoded if view.bypass is None else torch.where(view.bypass, h, decoded))
         vectors = self.head(torch.cat(head_inputs))
+        codes = [sign(self.logits(h)) for h in features] if self.recipe.code_share else []
         parameters = [draw.parameters for draw in drawn if draw is not None]
-        return Branches(list(vectors.chunk(len(views))), parameters)
+        return Branches(list(vectors.chunk(len(views))), codes, parameters)
 
     def _draw(
         self, features: list[Tensor], views: Sequence[ViewInput], temperature: float
@@ -185,6 +188,12 @@ class StochCon(Encoder):
             features += self.features(torch.cat(list(views[start:end]))).chunk(end - start)
             start = end
         return features
+
+
+def sign(logits: Tensor) -> Tensor:
+    """The stored code as numbers, 1 where logit >= 0 and -1 elsewhere, with the gradient of tanh(logit)."""
+    smooth = torch.tanh(logits)
+    return smooth + (torch.where(logits >= 0, 1.0, -1.0) - smooth).detach()
 
 
 def _head(width: int, hidden: int, out: int, layers: int) -> nn.Sequential:

@@ -16,8 +16,9 @@ from trainer.recipe import Recipe
 def objective(recipe: Recipe, vectors: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """The loss, a scalar, and its gradient, [V, N, D], at float32 `vectors` [V, N, D] of V views.
 
-    Contrastive: Eq. (1) averaged over all compared pairs of views, both directions. Supervised: cross
-    entropy of the class logits of the one view with `labels`, int64 [N].
+    Contrastive: Eq. (1) averaged over all compared pairs of views, both directions; with a loss of codes,
+    which then follow the vectors of g, that of both with their shares. Supervised: cross entropy of the class
+    logits of the one view with `labels`, int64 [N].
     """
     leaf = vectors.detach().requires_grad_()
     if recipe.objective == "supervised":
@@ -26,10 +27,17 @@ def objective(recipe: Recipe, vectors: Tensor, labels: Tensor | None) -> tuple[T
         loss.backward()  # type: ignore[no-untyped-call]
     else:
         loss = torch.zeros((), device=vectors.device)
-        for i, j in recipe.view_pairs:
-            # Pair by pair, so that one similarity matrix [2N, 2N] is held at a time.
-            part = info_nce(leaf[i], leaf[j], recipe.temperature) / len(recipe.view_pairs)
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += part.detach()
+        own = slice(0, recipe.head_width) if recipe.code_share else slice(None)
+        parts = [
+            (own, recipe.temperature, 1 - recipe.code_share),
+            (slice(recipe.head_width, None), recipe.code_temperature, recipe.code_share),
+        ]
+        for columns, temperature, share in parts:
+            for i, j in recipe.view_pairs if share else ():
+                # Pair by pair, so that one similarity matrix [2N, 2N] is held at a time.
+                pair = info_nce(leaf[i, :, columns], leaf[j, :, columns], temperature)
+                part = pair * (share / len(recipe.view_pairs))
+                part.backward()  # type: ignore[no-untyped-call]
+                loss += part.detach()
     assert leaf.grad is not None
     return loss.detach(), leaf.grad

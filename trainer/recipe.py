@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from contracts.manifest import Preprocessing
 from trainer.backbone import Stem
+from trainer.pooling import Pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Recipe:
     """Side at which images are encoded."""
     global_views: tuple[View, ...]
     local_views: tuple[View, ...] = ()
+    resize: Literal["crop", "squash"] = "crop"
+    """What of an image that is no square is encoded: its middle, or all of it, squashed."""
     held_size: int = 0
     """Side of the squares from which views are cropped; 0 is `image_size`."""
 
@@ -59,8 +62,11 @@ class Recipe:
     """An EfficientNet-Lite0 has one size: depth, stem and width are a ResNet's."""
     initial_weights: str = ""
     """Digest of the weights that the run starts from; empty for random ones."""
-    rotated_start: bool = False
-    """Whether pi starts as a rotation of the centred features, for weights that are worth keeping."""
+    pooling: Pooling = "average"
+    """How the backbone's last feature map becomes h: by its mean or its generalised mean."""
+    projector_start: Literal["random", "whitened"] = "random"
+    """What pi is before the first step: random, or a random rotation of the whitened features of given
+    weights, whose signs are good codes already."""
     frozen_stages: int = 0
     """Stages of the backbone, from the first on and with the stem, that stay as they are."""
     backbone_rate: float = 1.0
@@ -110,6 +116,9 @@ class Recipe:
     momentum: float = 0.9
     temperature: float = 0.1
     """Temperature of InfoNCE; not the Gumbel temperature."""
+    code_share: float = 0.0
+    """Share of the loss that is InfoNCE of the codes themselves; the rest is Eq. (1)."""
+    code_temperature: float = 0.1
 
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -131,6 +140,12 @@ class Recipe:
                 f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
                 "and --batch-size of at least 2"
             )
+        if self.projector_start == "whitened" and self.latent != "bernoulli":
+            raise ValueError(f"recipe {self.name} has a whitened start: its latent must be Bernoulli")
+        if self.code_share and (self.latent != "bernoulli" or self.objective != "contrastive"):
+            raise ValueError(f"recipe {self.name} has a loss of codes: it must be contrastive and Bernoulli")
+        if not 0 <= self.code_share <= 1:
+            raise ValueError(f"code_share is {self.code_share}: it must be from 0 to 1")
         if not 0 <= self.latent_dropout < 1:
             raise ValueError(f"latent_dropout is {self.latent_dropout}: it must be at least 0 and below 1")
         if self.chunk_size and not 2 <= self.chunk_size <= self.batch_size:
@@ -161,7 +176,7 @@ class Recipe:
     @property
     def preprocessing(self) -> Preprocessing:
         """What the finished model wants of its images: the service's, and evaluation's."""
-        return Preprocessing(height=self.image_size, width=self.image_size, resize="crop")
+        return Preprocessing(height=self.image_size, width=self.image_size, resize=self.resize)
 
     @property
     def training_preprocessing(self) -> Preprocessing:

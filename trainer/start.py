@@ -1,19 +1,28 @@
 """Where the weights of a new run come from, if not from random numbers alone."""
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainer.dataset import Dataset
-from trainer.frozen import to_unit
+from trainer.frozen import FrozenEncoder, to_unit
+from trainer.hashing import fit_whitened
 from trainer.initial_weights import Weights, refit_norms, take_weights
 from trainer.model import StochCon
 from trainer.ranks import Ranks, together
 from trainer.sources import Source
 
-_NUM_IMAGES = 512
+_NUM_NORMED = 512
 """Images, evenly spaced, that BatchNorm's statistics are taken over where a file has none."""
+
+_NUM_WHITENED = 8192
+"""Images, evenly spaced, that features are whitened over."""
+
+_SPREAD = 2.0
+"""Deviation of the logits of a whitened start: Gumbel noise changes some bits, and not most of them."""
 
 _BATCH = 64
 
@@ -42,13 +51,32 @@ def start(model: StochCon, weights: Weights, source: Source, ranks: Ranks) -> st
 def _take(model: StochCon, weights: Weights, source: Source) -> str:
     taken = take_weights(model, weights)
     if weights.folded and model.recipe.batch_statistics:
-        with Dataset(source, model.recipe.preprocessing) as dataset:
-            count = min(_NUM_IMAGES, len(source))
-            numbers = np.linspace(0, len(source) - 1, count).astype(np.int64)
-            batches = dataset.batches(numbers[i : i + _BATCH] for i in range(0, count, _BATCH))
-            device = model.mean.device
-            refit_norms(model, (to_unit(batch, device) for batch in batches if len(batch.samples)))
+        refit_norms(model, _images(model, source, _NUM_NORMED))
     named = {"projector": "pi", "decoder": "rho", "head": "g"}
     parts = ", ".join(named.get(part, part) for part in taken.parts)
     left = f"; {len(taken.left)} of its weights have no place here" if taken.left else ""
+    if model.recipe.projector_start == "whitened" and "projector" not in taken.parts:
+        _whiten(model, source)
+        left += "; pi starts from whitened features"
     return f"starting from {parts} of {weights.path}{left}"
+
+
+@torch.no_grad()
+def _whiten(model: StochCon, source: Source) -> None:
+    """Make pi a random rotation of the whitened features of the images as they will be encoded."""
+    encoder = FrozenEncoder(model, "fp32")
+    features = torch.cat([encoder(batch).h for batch in _images(model, source, _NUM_WHITENED)]).cpu()
+    planes = fit_whitened(features, model.recipe.num_bits, model.recipe.seed)
+    logits = (features - planes.mean) @ planes.normals
+    weight = planes.normals.T * (_SPREAD / logits.std())
+    model.projector.weight.copy_(weight)
+    model.projector.bias.copy_(-weight @ planes.mean)
+
+
+def _images(model: StochCon, source: Source, count: int) -> Iterator[Tensor]:
+    """`count` images, or all there are, as floats [n, 3, H, W]."""
+    numbers = np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64)
+    with Dataset(source, model.recipe.preprocessing) as dataset:
+        for batch in dataset.batches(numbers[i : i + _BATCH] for i in range(0, len(numbers), _BATCH)):
+            if len(batch.samples):
+                yield to_unit(batch, model.mean.device)

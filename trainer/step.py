@@ -55,7 +55,10 @@ def take_gradients(
         views = make_views(model.recipe, chunk, step, device)
         with autocast(model.recipe, device):
             branches: Branches = model(views, temperature)
-        return torch.stack(branches.vectors), branches.parameters
+        vectors = torch.stack(branches.vectors)
+        if branches.codes:
+            vectors = torch.cat([vectors.float(), torch.stack(branches.codes)], dim=2)
+        return vectors, branches.parameters
 
     model.zero_grad(set_to_none=True)
     with torch.set_grad_enabled(len(chunks) == 1):

@@ -50,6 +50,10 @@ def train(
         saved = None
         with together(ranks):
             plan = Plan.of(recipe, source)
+            if recipe.projector_start == "whitened" and weights is None:
+                raise ValueError(
+                    f"recipe {recipe.name} starts from weights that make good features: give --init"
+                )
             if ranks.rank == 0:
                 stack.enter_context(checkpoints.owned(folder))
                 saved = checkpoints.read(folder)

@@ -23,7 +23,13 @@ def cut(batch: Batch, *sizes: int) -> list[Batch]:
 
 def direct(model: StochCon, chunks: list[Batch], labels: torch.Tensor | None) -> torch.Tensor:
     """The loss of all chunks with every graph kept, BatchNorm's groups being the chunks; backward done."""
-    outputs = [model(make_views(model.recipe, chunk, 7, "cpu"), 0.5).vectors for chunk in chunks]
+    passed = [model(make_views(model.recipe, chunk, 7, "cpu"), 0.5) for chunk in chunks]
+    outputs = [
+        [torch.cat(pair, dim=1) for pair in zip(branches.vectors, branches.codes, strict=True)]
+        if branches.codes
+        else branches.vectors
+        for branches in passed
+    ]
     vectors = torch.stack([torch.cat(parts) for parts in zip(*outputs, strict=True)])
     loss, gradient = objective(model.recipe, vectors, labels)
     vectors.backward(gradient)

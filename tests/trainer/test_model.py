@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from trainer.latent import gumbel_bernoulli
-from trainer.model import StochCon, ViewInput
+from trainer.model import StochCon, ViewInput, sign
 from trainer.recipe import Recipe, View
 
 
@@ -168,3 +168,53 @@ def test_a_recipe_survives_its_plain_form(multi_crop: Recipe) -> None:
 def test_wrong_recipes_are_refused(recipe: Recipe, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(recipe, **changes)
+
+
+def test_codes_are_signs_with_the_gradient_of_tanh() -> None:
+    logits = torch.tensor([-2.0, -0.0, 0.5], requires_grad=True)
+    codes = sign(logits)
+    assert codes.tolist() == [-1.0, 1.0, 1.0]
+    codes.sum().backward()
+    torch.testing.assert_close(logits.grad, 1 - torch.tanh(logits.detach()) ** 2)
+
+
+def test_every_view_has_a_code_where_the_recipe_has_a_loss_of_them(multi_crop: Recipe) -> None:
+    model = StochCon(dataclasses.replace(multi_crop, code_share=0.5)).eval()
+    views = some_views(model.recipe)
+    branches = model(views, 0.5)
+    assert len(branches.codes) == len(views)
+    for view, code in zip(views, branches.codes, strict=True):
+        assert torch.equal(code > 0, model.logits(model.features(view.images)) >= 0)
+    assert StochCon(multi_crop)(some_views(multi_crop), 0.5).codes == []
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "efficientnet-lite0"])
+def test_stages_hold_every_parameter_of_a_backbone_once(recipe: Recipe, backbone: str) -> None:
+    network = StochCon(dataclasses.replace(recipe, backbone=backbone)).backbone
+    found = [p for stage in network.stages for module in stage for p in module.parameters()]
+    assert len(found) == len({id(p) for p in found})
+    assert {id(p) for p in found} == {id(p) for p in network.parameters()}
+
+
+def test_frozen_stages_stay_as_they_are_and_the_rest_learns(recipe: Recipe) -> None:
+    model = StochCon(dataclasses.replace(recipe, frozen_stages=2)).train()
+    before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+    sum(v.square().sum() for v in model(some_views(recipe), 0.5).vectors).backward()
+    for name, tensor in model.backbone.state_dict().items():
+        is_frozen = name.startswith(("conv1", "bn1", "layer1", "layer2"))
+        if "running" in name:
+            assert torch.equal(tensor, before[name]) == is_frozen, name
+    for name, parameter in model.backbone.named_parameters():
+        assert (parameter.grad is None) == name.startswith(("conv1", "bn1", "layer1", "layer2")), name
+
+
+def test_a_backbone_without_batch_statistics_keeps_its_own(recipe: Recipe) -> None:
+    model = StochCon(dataclasses.replace(recipe, batch_statistics=False)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    views = some_views(recipe)
+    model(views, 0.5)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert all(name.startswith("head.") for name in moved)
+    one = model.features(views[0].images[:1])
+    torch.testing.assert_close(one, model.features(views[0].images)[:1], atol=1e-5, rtol=1e-4)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -16,6 +18,22 @@ def test_multi_crop_averages_over_every_pair_of_a_global_and_a_local_view() -> N
     pairs = [naive_info_nce(vectors[i], vectors[j], 0.3) for i in (0, 1) for j in (2, 3, 4)]
     loss, _ = objective(MULTI_CROP, vectors, None)
     assert loss.item() == pytest.approx(sum(pairs) / 6, rel=1e-5)
+
+
+def test_codes_have_their_share_and_a_temperature_of_their_own() -> None:
+    recipe = dataclasses.replace(MULTI_CROP, head_width=6, code_share=0.25, code_temperature=0.7)
+    vectors = torch.randn(5, 4, 14, generator=torch.Generator().manual_seed(1))
+    expected = sum(
+        0.75 * naive_info_nce(vectors[i, :, :6], vectors[j, :, :6], 0.3)
+        + 0.25 * naive_info_nce(vectors[i, :, 6:], vectors[j, :, 6:], 0.7)
+        for i in (0, 1)
+        for j in (2, 3, 4)
+    )
+    loss, gradient = objective(recipe, vectors, None)
+    assert loss.item() == pytest.approx(expected / 6, rel=1e-5)
+    alone, _ = objective(MULTI_CROP, vectors[..., :6], None)
+    assert gradient.shape == vectors.shape
+    assert loss.item() != pytest.approx(alone.item(), rel=0.01)
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:

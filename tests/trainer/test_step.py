@@ -13,9 +13,13 @@ from trainer.recipe import Recipe, View
 from trainer.step import autocast, make_views, take_gradients
 
 
-@pytest.mark.parametrize("latent", ["bernoulli", "gaussian", "none"])
-def test_gradient_caching_gives_the_gradients_of_the_direct_computation(recipe: Recipe, latent: str) -> None:
-    recipe = dataclasses.replace(recipe, latent=latent, local_views=(View(8),) * 2)
+@pytest.mark.parametrize(
+    ("latent", "code_share"), [("bernoulli", 0.0), ("gaussian", 0.0), ("none", 0.0), ("bernoulli", 0.5)]
+)
+def test_gradient_caching_gives_the_gradients_of_the_direct_computation(
+    recipe: Recipe, latent: str, code_share: float
+) -> None:
+    recipe = dataclasses.replace(recipe, latent=latent, local_views=(View(8),) * 2, code_share=code_share)
     torch.manual_seed(0)
     model = StochCon(recipe)
     other = copy.deepcopy(model)

@@ -26,6 +26,12 @@ def train(
         typer.Option("--images", help="A folder of images, a Parquet file or a .tar; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE if left out.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to start from: a run, a model that export wrote, .safetensors or a state dict."
+        ),
+    ] = None,
     monitor: Annotated[
         list[Path] | None,
         typer.Option("--monitor", help="Held-out images: bit counts or accuracy of them after each epoch."),
@@ -67,6 +73,7 @@ def train(
         "seed": seed,
     }
     from trainer.catalogue import find_recipe
+    from trainer.initial_weights import Weights
     from trainer.ranks import launched, together
     from trainer.sources import open_source
     from trainer.train import train as run_training
@@ -79,6 +86,9 @@ def train(
                 chosen = dataclasses.replace(
                     find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
                 )
+                weights = Weights.read(init) if init else None
+                if weights:
+                    chosen = dataclasses.replace(chosen, initial_weights=weights.digest)
                 folder = out or Path("runs") / chosen.name
                 source = open_source(images)
                 held_out = open_source(monitor) if monitor else None
@@ -87,6 +97,7 @@ def train(
                 chosen,
                 source,
                 folder,
+                weights=weights,
                 held_out=held_out,
                 ranks=ranks,
                 checkpoint_every_s=checkpoint_every,
