@@ -100,7 +100,7 @@ def check_structure(data: bytes, limits: ImageLimits) -> int:
 def check_pixels(width: int, height: int, limits: ImageLimits) -> None:
     """Raise TooLarge if an image has more pixels than allowed, InvalidImage if it has none."""
     if width < 1 or height < 1:
-        raise InvalidImage(f"the image is {width}x{height}: it has no pixels")
+        raise InvalidImage(f"the image is {width}x{height} and has no pixels: send another")
     if width * height > limits.max_pixels:
         raise TooLarge(
             f"the image is {width}x{height}, {width * height} pixels, and the limit is "

@@ -43,7 +43,7 @@ def test_a_run_starts_from_given_weights_and_goes_on_from_its_own(
     assert f"starting from backbone, pi, rho, g of {given}" in capsys.readouterr().err
     train(still, source, tmp_path / "run", weights=weights)
     assert "starting" not in capsys.readouterr().err
-    with pytest.raises(ValueError, match="another recipe.*initial_weights"):
+    with pytest.raises(ValueError, match=r"another recipe.*initial_weights"):
         train(recipe, source, tmp_path / "run")
 
 
