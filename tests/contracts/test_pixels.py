@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import ExifTags, Image
 from contracts.errors import InvalidImage, TooLarge
 from contracts.manifest import Preprocessing
 from contracts.pixels import ImageLimits, check_pixels, load_pixels, open_image, resize, to_rgb
-from tests.image_files import printer_profile
+from tests.image_files import jpeg_with_exif, printer_profile
 
 RNG = np.random.default_rng(0)
 SQUARE = Preprocessing(height=32, width=32)
@@ -88,6 +90,20 @@ def test_transparent_pixels_show_white():
     alpha = pixels[..., 3:] / 255
     expected = pixels[..., :3] * alpha + 255 * (1 - alpha)
     assert np.abs(decoded(encoded(Image.fromarray(pixels))) - expected).max() <= 1
+
+
+def test_a_large_image_is_converted_as_a_small_one_is():
+    pixels = np.tile(noise(50, 60, channels=4), (42, 34, 1))
+    assert pixels.shape[0] * pixels.shape[1] > 4_000_000
+    small = decoded(encoded(Image.fromarray(pixels[:50, :60])))
+    assert np.array_equal(to_rgb(Image.fromarray(pixels)), np.tile(small, (42, 34, 1)))
+
+
+def test_damaged_metadata_is_passed_over_in_silence():
+    data = jpeg_with_exif(b"II*\0\x08\0\0\0\x05\0\x12\1")
+    script = "import sys; from contracts.pixels import *; to_rgb(open_image(sys.stdin.buffer.read(), ImageLimits()))"
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
+    assert done.stderr == b""
 
 
 def test_a_transparent_palette_entry_shows_white():

@@ -8,9 +8,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from contracts import structure
+from contracts.errors import InvalidImage, TooLarge
+from contracts.manifest import Preprocessing
+from contracts.pixels import ImageLimits, load_pixels
 from service.problems import STATUS
 from service.settings import Settings
-from tests.image_files import jpeg
+from tests import image_files
+from tests.costly_images import COSTLY, SLOW_BMP
+from tests.image_files import jpeg, png
 from tests.server_process import ServerProcess
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "http.md").read_text()
@@ -84,3 +90,42 @@ def test_every_metric_is_documented(client: httpx2.Client) -> None:
     names = set(re.findall(r"# TYPE (stochcon_\w+) ", client.get("/metrics").text))
     for name in names:
         assert f"`{name.removesuffix('_created')}`" in TEXT or name.endswith("_created"), name
+
+
+def refusals() -> list[str]:
+    """How each kind of bad image is refused, and two that are over the limit of bytes."""
+    files = image_files.INVALID | image_files.TOO_LARGE | COSTLY | SLOW_BMP
+    messages = []
+    for data, limits in [
+        *((data, ImageLimits()) for data in files.values()),
+        (png(), ImageLimits(max_bytes=9)),
+    ]:
+        with pytest.raises((InvalidImage, TooLarge)) as info:
+            load_pixels(data, Preprocessing(height=32, width=32), limits)
+        messages.append(
+            f"{STATUS[TooLarge] if info.type is TooLarge else 422} `{info.value.slug}` | {info.value}"
+        )
+    return messages
+
+
+def test_every_refusal_of_an_image_is_quoted_as_it_is_worded() -> None:
+    section = TEXT.partition("## Images")[2].partition("\n## ")[0]
+    quoted = re.findall(r"^\| .+? \| (4\d\d `[a-z-]+` \| .+) \|$", section, re.MULTILINE)
+    assert len(quoted) == 8
+    messages = refusals()
+    for row in quoted:
+        pattern = re.compile(".+".join(re.escape(part) for part in row.split("…")))
+        assert [one for one in messages if pattern.fullmatch(one)], row
+
+
+def test_the_limits_of_structure_are_those_that_hold() -> None:
+    section = TEXT.partition("## Images")[2].partition("\n## ")[0]
+    assert f"{structure.MAX_SCANS} scans" in section
+    assert f"{structure.MAX_EXIF_SEGMENTS} segments of EXIF" in section
+    assert f"{structure.MAX_FILLER_BYTES >> 10} KiB of bytes between segments" in section
+    assert f"{structure.MAX_PARTS:,} segments, chunks or blocks" in section
+    assert f"{structure.MAX_STRIPS:,} strips" in section
+    assert (
+        f"{structure.MAX_RUN_LENGTH_PIXELS // 10**6} megapixels or {structure.MAX_RUN_LENGTH_BYTES >> 20} MiB"
+        in section
+    )
