@@ -101,7 +101,8 @@ def test_a_large_image_is_converted_as_a_small_one_is():
 
 def test_damaged_metadata_is_passed_over_in_silence():
     data = jpeg_with_exif(b"II*\0\x08\0\0\0\x05\0\x12\1")
-    script = "import sys; from contracts.pixels import *; to_rgb(open_image(sys.stdin.buffer.read(), ImageLimits()))"
+    script = "import sys; from contracts.pixels import *; "
+    script += "to_rgb(open_image(sys.stdin.buffer.read(), ImageLimits()))"
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
     assert done.stderr == b""
 
