@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.pooling import Pooling, pool
+from trainer.pooling import Pooling, num_pooled, pool
 
 Stem = Literal["imagenet", "cifar", "strided"]
 
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
         self.layer2 = _stage(block, channels[0] * block.expansion, channels[1], counts[1], stride=2)
         self.layer3 = _stage(block, channels[1] * block.expansion, channels[2], counts[2], stride=2)
         self.layer4 = _stage(block, channels[2] * block.expansion, channels[3], counts[3], stride=2)
-        self.num_features = channels[3] * block.expansion
+        self.num_features = num_pooled([count * block.expansion for count in channels], pooling)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -119,8 +119,11 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return pool(x, self._pooling)
+        maps = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            maps.append(x)
+        return pool(maps, self._pooling)
 
 
 def _stage(block: Block, in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from itertools import islice
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.pooling import Pooling, pool
+from trainer.pooling import Pooling, num_pooled, pool
 
 PIXEL_MEAN = 127 / 255
 PIXEL_STD = 128 / 255
@@ -31,13 +31,13 @@ _HEAD_CHANNELS = 1280
 
 
 class EfficientNetLite0(nn.Module):
-    """Images [N, 3, H, W] to pooled features h [N, 1280], which are from 0 to 6."""
-
-    num_features = _HEAD_CHANNELS
+    """Images [N, 3, H, W] to pooled features h [N, num_features]: 1280 from 0 to 6 for `average`."""
 
     def __init__(self, pooling: Pooling = "average") -> None:
         super().__init__()
         self._pooling = pooling
+        widths = [channels for *_, channels in _STAGES[:-1]]
+        self.num_features = num_pooled([*widths, _HEAD_CHANNELS], pooling)
         self._conv_stem = SameConv2d(3, _STEM_CHANNELS, 3, stride=2)
         self._bn0 = _norm(_STEM_CHANNELS)
         blocks: list[nn.Module] = []
@@ -65,9 +65,15 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu6(self._bn0(self._conv_stem(x)))
-        for block in self._blocks:
+        maps = []
+        blocks = iter(self._blocks)
+        for repeats, *_ in _STAGES[:-1]:
+            for block in islice(blocks, repeats):
+                x = block(x)
+            maps.append(x)
+        for block in blocks:
             x = block(x)
-        return pool(F.relu6(self._bn1(self._conv_head(x))), self._pooling)
+        return pool([*maps, F.relu6(self._bn1(self._conv_head(x)))], self._pooling)
 
 
 class InvertedBottleneck(nn.Module):

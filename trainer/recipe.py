@@ -63,14 +63,14 @@ class Recipe:
     initial_weights: str = ""
     """Digest of the weights that the run starts from; empty for random ones."""
     pooling: Pooling = "average"
-    """How the backbone's last feature map becomes h: by its mean or its generalised mean."""
+    """How the backbone's feature maps become h (`trainer.pooling`)."""
     projector_start: Literal["random", "whitened"] = "random"
     """What pi is before the first step: random, or a random rotation of the whitened features of given
     weights, whose signs are good codes already."""
     frozen_stages: int = 0
     """Stages of the backbone, from the first on and with the stem, that stay as they are."""
-    backbone_rate: float = 1.0
-    """Learning rate of the backbone, as a share of that of the rest."""
+    encoder_rate: float = 1.0
+    """Learning rate of f and pi, as a share of that of rho and g."""
     batch_statistics: bool = True
     """Whether the backbone's BatchNorms normalise by the batch; else by the statistics they started with."""
     depth: int = 50

@@ -196,6 +196,17 @@ def test_stages_hold_every_parameter_of_a_backbone_once(recipe: Recipe, backbone
     assert {id(p) for p in found} == {id(p) for p in network.parameters()}
 
 
+@pytest.mark.parametrize(
+    ("backbone", "num_features"), [("resnet", 128 + 64 + 32), ("efficientnet-lite0", 1584)]
+)
+def test_levels_reach_the_latent(recipe: Recipe, backbone: str, num_features: int) -> None:
+    changed = dataclasses.replace(recipe, backbone=backbone, pooling="levels")
+    model = StochCon(changed).eval()
+    h = model.features(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert h.shape == (2, num_features)
+    assert model.logits(h).shape == (2, recipe.num_bits)
+
+
 def test_frozen_stages_stay_as_they_are_and_the_rest_learns(recipe: Recipe) -> None:
     model = StochCon(dataclasses.replace(recipe, frozen_stages=2)).train()
     before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
