@@ -5,14 +5,12 @@ backbone of the paper ends at spatial pooling (Figure 1).
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trainer.pooling import Pooling, num_pooled, pool
-
-Stem = Literal["imagenet", "cifar", "strided"]
+from trainer.pooling import num_pooled, pool
+from trainer.recipe import Pooling, Stem
 
 
 class BasicBlock(nn.Module):

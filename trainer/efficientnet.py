@@ -10,7 +10,8 @@ from itertools import islice
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.pooling import Pooling, num_pooled, pool
+from trainer.pooling import num_pooled, pool
+from trainer.recipe import Pooling
 
 PIXEL_MEAN = 127 / 255
 PIXEL_STD = 128 / 255

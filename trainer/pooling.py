@@ -1,13 +1,12 @@
 """From feature maps to one vector an image."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Pooling = Literal["average", "gem", "levels"]
+from trainer.recipe import Pooling
 
 LEVELS = (7.0, 4.0)
 """Weights of the two stages before the last one, in their order, beside the last one's 1.

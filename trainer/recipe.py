@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.manifest import Preprocessing
-from trainer.backbone import Stem
-from trainer.pooling import Pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,10 @@ class View:
 
 
 Precision = Literal["bf16", "fp32"]
+
+Stem = Literal["imagenet", "cifar", "strided"]
+
+Pooling = Literal["average", "gem", "levels"]
 
 Representation = Literal["h", "z", "bits"]
 """What a linear layer reads of an image: pooled features, the latent, or the bits of its stored code."""

@@ -3,12 +3,16 @@
 Shares (top-1, mAP, F1) are from 0 to 1, as in the files.
 """
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trainer.recipe import Recipe, View
 
 Reading = Literal["h", "z", "z_sampled", "bits"]
 """What a linear layer reads of a network, at test; `z_sampled` is z with noise."""
@@ -23,7 +27,10 @@ class _File(BaseModel):
 
 
 class Setup(_File, extra="allow"):
-    """A recipe. Settings that are not named here are kept, since they tell runs apart."""
+    """A recipe. Settings that are not named here are kept, since they tell runs apart.
+
+    A run that was made before there was a setting has what is now its default.
+    """
 
     name: str
     objective: Literal["contrastive", "supervised"]
@@ -42,6 +49,18 @@ class Setup(_File, extra="allow"):
     epochs: Count
     batch_size: Count
     seed: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        newer = {key: value for key, value in _defaults(Recipe).items() if key not in cls.model_fields}
+        full = newer | values
+        for views in ("global_views", "local_views"):
+            if isinstance(full.get(views), list):
+                full[views] = [_defaults(View) | v if isinstance(v, dict) else v for v in full[views]]
+        return full
 
 
 class Record(_File):
@@ -195,3 +214,14 @@ class Runs:
     trained: tuple[Run, ...]
     fine_tuned: tuple[Run, ...]
     unfinished: tuple[Run, ...]
+
+
+def _defaults(kind: type[Recipe] | type[View]) -> dict[str, Any]:
+    """Settings that have a default, as JSON would hold it."""
+    found = {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain

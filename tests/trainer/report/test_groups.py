@@ -31,6 +31,19 @@ def test_seeds_belong_together_and_any_other_setting_parts(make) -> None:
     assert groups == [[0, 1], [0], [0]]
 
 
+def test_a_run_from_before_there_was_a_setting_belongs_to_those_with_its_default(
+    make, tmp_path: Path
+) -> None:
+    now = make("simclr", seed=1)
+    recipe = small("simclr")
+    del recipe["backbone"]
+    for view in recipe["global_views"]:
+        del view["edits"]
+    before = read_run(write_run(tmp_path / "before", recipe, images=now.record.images))
+    assert len(grouped([before, now])) == 1
+    assert len(grouped([before, make("simclr", backbone="efficientnet-lite0")])) == 2
+
+
 def test_settings_without_an_effect_do_not_part(make) -> None:
     for system, idle in (
         ("gaussian", {"hard": True, "gumbel_end": 0.5}),
