@@ -59,7 +59,8 @@ class Setup(_File, extra="allow"):
         full = newer | values
         for views in ("global_views", "local_views"):
             if isinstance(full.get(views), list):
-                full[views] = [_defaults(View) | v if isinstance(v, dict) else v for v in full[views]]
+                # A tuple, since pydantic takes what a validator returns for Python's values, not JSON's.
+                full[views] = tuple(_defaults(View) | v if isinstance(v, dict) else v for v in full[views])
         return full
 
 
