@@ -1,9 +1,9 @@
-"""Images in, codes out: a decode pool, one model thread, and a bounded queue before them.
+"""Images in, codes out: a decode pool, the model's threads, and a bounded queue before them.
 
-There is no delay timer. While the model works on one batch the pool decodes the next images; when the
-model is free it takes what is decoded, up to `MAX_BATCH`. So a lone image waits for nobody, and under
-load batches fill by themselves. An image joins a batch only when it is fully decoded: a bad one is
-one failed future and never anything else.
+There is no delay timer. While the model works on one batch the pool decodes the next images; a thread of
+the model that is free takes its share of what is decoded. So a lone image waits for nobody, and under load
+batches fill by themselves. An image joins a batch only when it is fully decoded: a bad one is one failed
+future and never anything else.
 
 A few hundred kilobytes of PNG can be 100 megapixels: seconds of work, and more than a gigabyte while
 it is decoded. Such images have a lane of their own, one thread wide, so that they cost the memory of
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Protocol
 
@@ -98,8 +99,12 @@ class Encoder:
         self._failure: Exception | None = None
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
         self._large_lane = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        self._workers = [
+            threading.Thread(target=self._work, name=f"model-{number}", daemon=True)
+            for number in range(self._session.workers)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     @property
     def provider(self) -> str:
@@ -118,7 +123,7 @@ class Encoder:
 
     @property
     def failure(self) -> Exception | None:
-        """What stopped the model thread, or None while it works."""
+        """What stopped the model, or None while it works."""
         return self._failure
 
     def submit(self, data: bytes) -> Future[Encoding]:
@@ -168,7 +173,8 @@ class Encoder:
             self._changed.notify_all()
         self._pool.shutdown(wait=True)
         self._large_lane.shutdown(wait=True)  # Second, since the pool hands on to it.
-        self._thread.join()
+        for worker in self._workers:
+            worker.join()
 
     def _submit_when_it_fits(self, data: bytes) -> Future[Encoding]:
         with self._changed:
@@ -208,7 +214,7 @@ class Encoder:
     def _decode(self, task: _Task, may_be_large: bool = False) -> None:
         """Runs in the pool, and for large images again in their lane: decode one image.
 
-        Hands it to the model thread, or fails its future.
+        Hands it to the model, or fails its future.
         """
         num_bytes, error = len(task.data), None
         if not task.future.cancelled():
@@ -249,7 +255,7 @@ class Encoder:
         self._changed.notify_all()
 
     def _work(self) -> None:
-        """The model thread: until closed and empty, run what is decoded."""
+        """A thread of the model: until closed and empty, run what is decoded."""
         try:
             while batch := self._take():
                 self._run(batch)
@@ -263,7 +269,8 @@ class Encoder:
                 self._changed.wait_for(lambda: self._ready or (self._closing and not self._unfinished))
                 if not self._ready:
                     return []
-                taken = [self._ready.popleft() for _ in range(min(MAX_BATCH, len(self._ready)))]
+                share = ceil(len(self._ready) / len(self._workers))
+                taken = [self._ready.popleft() for _ in range(min(self._session.max_batch, share))]
                 dropped = [task for task in taken if not task.future.set_running_or_notify_cancel()]
                 self._release(dropped)
                 batch = [task for task in taken if task not in dropped]
@@ -274,12 +281,13 @@ class Encoder:
         start = time.perf_counter()
         self._observer.stage("wait", start - batch[0].decoded_at)
         pixels = np.stack([task.pixels for task in batch if task.pixels is not None])
-        codes, logits = self._session.run(pixels)
+        is_alone = len(self._unfinished) == len(batch)
+        codes, logits = self._session.run(pixels, alone=is_alone)
         took = time.perf_counter() - start
         self._observer.stage("model", took)
         self._observer.batch(len(batch))
         with self._changed:
-            self._image_s = took / len(batch)
+            self._image_s = took / len(batch) / len(self._workers)
             self._release(batch)
         for task, code, row in zip(batch, codes, logits, strict=True):
             task.future.set_result(Encoding(code.tobytes(), row))

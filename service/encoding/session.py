@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,9 +36,13 @@ _TIMING_S = 0.5
 """Providers are timed against each other for so many rounds, or about so long."""
 
 
+_CPU_BATCH = 4
+"""Images that one of several workers takes at a time: a processor gains nothing from more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A loaded model. `run` is for one thread at a time."""
+    """A loaded model. `run` is for as many threads at a time as there are workers."""
 
     runtime: ort.InferenceSession
     provider: str
@@ -46,13 +50,23 @@ class Session:
     num_bits: int
     buckets: tuple[int, ...] = ()
     """Batch sizes to pad to; none on plain CPU, which compiles nothing for a size."""
+    workers: int = 1
+    """Batches that run at once. Plain CPU has one for each core: by itself, a core does not wait for others
+    after every layer."""
+    wide: ort.InferenceSession | None = None
+    """With several workers, the model on all cores, for a batch that is alone."""
     notes: tuple[str, ...] = ()
     """Why other providers are not in use."""
 
-    def run(self, pixels: Pixels) -> tuple[Codes, Logits]:
+    @property
+    def max_batch(self) -> int:
+        """Images that a worker should be given at a time."""
+        return MAX_BATCH if self.workers == 1 else _CPU_BATCH
+
+    def run(self, pixels: Pixels, *, alone: bool = False) -> tuple[Codes, Logits]:
         """Codes [n, num_bits / 8] and logits [n, num_bits] of uint8 pixels [n, H, W, 3], n <= MAX_BATCH.
 
-        Raises BackendUnavailable if the runtime fails.
+        `alone` says that no other batch runs or waits. Raises BackendUnavailable if the runtime fails.
         """
         num_images = len(pixels)
         size = next((bucket for bucket in self.buckets if bucket >= num_images), num_images)
@@ -60,7 +74,8 @@ class Session:
             padding = np.zeros((size - num_images, *pixels.shape[1:]), dtype=np.uint8)
             pixels = np.concatenate([pixels, padding])
         try:
-            codes, logits = self.runtime.run(["code", "logits"], {"image": pixels})
+            runtime = self.wide if alone and self.wide is not None else self.runtime
+            codes, logits = runtime.run(["code", "logits"], {"image": pixels})
         except Exception as exc:  # onnxruntime raises its own unrelated types.
             raise BackendUnavailable(f"{self.provider} failed to run the model: {exc}") from exc
         return codes[:num_images], logits[:num_images]
@@ -77,11 +92,13 @@ def open_session(
     """
     require_codes(manifest)
     threads = num_threads or usable_cores()
-    runtime = open_cpu(path, threads)
+    runtime = open_cpu(path, 1)
     _check_signature(runtime, path, manifest)
-    plain = Session(runtime, "cpu-fp32", manifest.num_bits)
+    wide = open_cpu(path, threads) if threads > 1 else None
+    plain = Session(runtime, "cpu-fp32", manifest.num_bits, workers=threads, wide=wide)
     images = known_images(manifest.preprocessing)
     plain.run(images[:1])
+    plain.run(images[:1], alone=True)
     if choice == "cpu":
         return plain
     if choice != "auto":
@@ -102,7 +119,7 @@ def open_session(
             f"{session.provider} takes {session_s * 1e3:.1f} ms for {len(images)} images and "
             f"{plain.provider} {plain_s * 1e3:.1f} ms"
         )
-    return Session(runtime, plain.provider, plain.num_bits, notes=tuple(notes))
+    return replace(plain, notes=tuple(notes))
 
 
 def require_codes(manifest: ModelManifest) -> None:
@@ -147,14 +164,17 @@ def _open_checked(
 
 
 def _best_times_s(sessions: Sequence[Session], images: Pixels) -> list[float]:
-    """The shortest of several runs of each, in turns, so that a busy moment of the machine harms none."""
+    """The shortest of several runs of each, in turns, so that a busy moment of the machine harms none.
+
+    Of workers that run at once, each is counted with its share.
+    """
     best = [float("inf")] * len(sessions)
     began = time.perf_counter()
     for _ in range(_MAX_ROUNDS):
         for position, session in enumerate(sessions):
             start = time.perf_counter()
             session.run(images)
-            best[position] = min(best[position], time.perf_counter() - start)
+            best[position] = min(best[position], (time.perf_counter() - start) / session.workers)
         if time.perf_counter() - began > _TIMING_S:
             break
     return best

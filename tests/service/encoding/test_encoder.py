@@ -13,7 +13,7 @@ from contracts.model_file import read_manifest
 from contracts.pixels import load_pixels
 from service.encoding.encoder import Encoder, EncoderSettings
 from service.encoding.encoding import Encoding
-from service.encoding.session import MAX_BATCH
+from service.encoding.session import MAX_BATCH, Session
 from tests import image_files
 from tests.image_files import png
 from tests.server_process import wait_until
@@ -23,7 +23,7 @@ SIZE = Preprocessing(height=32, width=32)
 
 
 class Gate:
-    """An observer that can hold the model thread back, and remembers batches."""
+    """An observer that can hold the model's threads back, and remembers batches."""
 
     def __init__(self) -> None:
         self.is_open = threading.Event()
@@ -35,7 +35,7 @@ class Gate:
     def stage(self, name: str, seconds: float) -> None:
         assert seconds >= 0
         self.stages.append(name)
-        if name == "wait":  # On the model thread, with a batch taken and not yet run.
+        if name == "wait":  # On a thread of the model, with a batch taken and not yet run.
             self.is_open.wait(20)
             if self.failure is not None:
                 raise self.failure
@@ -55,7 +55,7 @@ def gate() -> Gate:
 
 
 def open_encoder(model: Path, gate: Gate | None = None, **settings: object) -> Encoder:
-    chosen = EncoderSettings(**{"provider": "cpu", "num_threads": 2} | settings)
+    chosen = EncoderSettings(**{"provider": "cpu", "num_threads": 1} | settings)
     return Encoder(model, read_manifest(model), chosen, gate)
 
 
@@ -109,6 +109,47 @@ def test_batches_fill_while_the_model_is_busy(encoder: Encoder, gate: Gate) -> N
     gate.is_open.set()
     wait(futures, 10)
     assert gate.batches == [1, 32, 8]
+
+
+def test_each_core_has_a_batch_of_its_own_and_takes_its_share(model: Path, gate: Gate) -> None:
+    encoder = open_encoder(model, gate, num_threads=2)
+    gate.is_open.clear()
+    images = [png(seed) for seed in range(12)]
+    futures = encoder.submit_all(images[:2])
+    wait_until(lambda: gate.stages.count("wait") == 2)  # both are under way at once
+    futures += encoder.submit_all(images[2:])
+    wait_until(lambda: gate.stages.count("decode") == 12)
+    gate.is_open.set()
+    for future, data in zip(futures, images, strict=True):
+        assert_encodes(future.result(10), data)
+    assert sum(gate.batches) == 12
+    # Of ten images that are decoded half is five, and a core takes four at most.
+    assert max(gate.batches) == 4
+    encoder.close()
+
+
+def test_an_image_that_is_alone_has_all_cores(
+    model: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    run = Session.run
+
+    def noted(self: Session, pixels: np.ndarray, *, alone: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(alone)
+        return run(self, pixels, alone=alone)
+
+    encoder = open_encoder(model, gate, num_threads=2)
+    monkeypatch.setattr(Session, "run", noted)
+    assert_encodes(encoder.submit(png(1)).result(10), png(1))
+    assert asked == [True]
+    asked.clear()
+    gate.is_open.clear()
+    futures = encoder.submit_all([png(seed) for seed in range(2)])
+    wait_until(lambda: gate.stages.count("wait") == 3)
+    gate.is_open.set()
+    wait(futures, 10)
+    assert asked[0] is False
+    encoder.close()
 
 
 @pytest.mark.parametrize("kind", image_files.INVALID)
@@ -185,8 +226,9 @@ def test_work_that_is_cancelled_is_dropped(encoder: Encoder, gate: Gate) -> None
     assert gate.batches == [1, 1]
 
 
-def test_when_the_model_fails_everyone_who_waits_is_told(model: Path, gate: Gate) -> None:
-    encoder = open_encoder(model, gate)
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_when_the_model_fails_everyone_who_waits_is_told(model: Path, gate: Gate, num_threads: int) -> None:
+    encoder = open_encoder(model, gate, num_threads=num_threads)
     gate.is_open.clear()
     waiting = encoder.submit_all([png(seed) for seed in range(40)])
     gate.failure = RuntimeError("the accelerator fell off the bus")
