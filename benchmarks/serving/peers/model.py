@@ -28,7 +28,7 @@ class PeerModel:
             from service.encoding.session import open_session
 
             session = open_session(path, manifest, "auto", num_threads or None)
-            self._run = lambda pixels: session.run(pixels)[0]
+            self._run = lambda pixels: session.run(pixels, alone=True)[0]  # on all cores, as their own
         else:
             options = ort.SessionOptions()
             options.intra_op_num_threads = num_threads
