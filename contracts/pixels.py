@@ -153,11 +153,9 @@ def resize(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     `crop` reads the largest centred box of the target's aspect ratio, so that no intermediate image
     is ever larger than the source, however long and thin that is.
     """
-    width, height = preprocessing.width, preprocessing.height
-    box = (0.0, 0.0, float(image.width), float(image.height))
-    if preprocessing.resize == "crop":
-        box = _centred_box(image.width, image.height, width / height)
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    size = preprocessing.width, preprocessing.height
+    box = source_box(image.width, image.height, preprocessing)
+    scaled = image.resize(size, Image.Resampling.BILINEAR, box=box)
     return np.asarray(scaled, dtype=np.uint8)
 
 
@@ -166,7 +164,11 @@ def load_pixels(data: bytes, preprocessing: Preprocessing, limits: ImageLimits |
     return resize(to_rgb(open_image(data, limits or ImageLimits())), preprocessing)
 
 
-def _centred_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
+def source_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """left, top, right and bottom, in pixels, of what is encoded of an image."""
+    if preprocessing.resize == "squash":
+        return 0.0, 0.0, float(width), float(height)
+    aspect = preprocessing.width / preprocessing.height
     box_width = min(float(width), height * aspect)
     box_height = min(float(height), width / aspect)
     left, top = (width - box_width) / 2, (height - box_height) / 2

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil
 
+import numpy as np
 import simplejpeg
 from PIL import Image
 
@@ -29,6 +30,7 @@ from contracts.pixels import (
     resize,
     to_rgb,
 )
+from service.encoding.resize import Resizer
 
 _JPEG_START = b"\xff\xd8\xff"
 _FAST_COLOURSPACES = ("YCbCr", "Gray")
@@ -86,6 +88,7 @@ class Decoder:
     def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
         self._preprocessing = preprocessing
         self._limits = limits
+        self._resize = Resizer(preprocessing)
         self._budget = PixelBudget(limits.max_pixels)
 
     def decode(self, data: bytes, *, may_be_large: bool = True) -> Pixels:
@@ -129,10 +132,9 @@ class Decoder:
                 )
             except ValueError:
                 return None
-        image = Image.fromarray(decoded)
         if orientation in UPRIGHT:
-            image = image.transpose(UPRIGHT[orientation])
-        return resize(image, self._preprocessing)
+            decoded = np.asarray(Image.fromarray(decoded).transpose(UPRIGHT[orientation]))
+        return self._resize(decoded)
 
 
 def _least_size(width: int, height: int, orientation: int, preprocessing: Preprocessing) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 from contracts.errors import InvalidImage, TooLarge
 from contracts.manifest import Preprocessing
 from contracts.pixels import ImageLimits, load_pixels
+from service.encoding import resize
 from service.encoding.decode import Decoder, LargeImage, PixelBudget
 from tests import image_files
 from tests.costly_images import COSTLY, SLOW_BMP
@@ -49,7 +50,18 @@ def test_a_scaled_decode_stays_near_the_reference(
     assert largest <= 24
 
 
-def test_an_image_that_needs_no_scaled_decode_is_the_reference_exactly() -> None:
+@pytest.mark.parametrize("preprocessing", [SQUARE, WIDE, SQUASHED])
+@pytest.mark.parametrize("size", [(60, 60), (61, 47), (20, 90)])
+def test_an_image_that_needs_no_scaled_decode_is_the_reference_but_for_rounding(
+    size: tuple[int, int], preprocessing: Preprocessing
+) -> None:
+    mean, largest = drift(jpeg(0, *size), preprocessing)
+    assert mean <= 0.5
+    assert largest <= 1
+
+
+def test_without_the_fast_library_the_reference_resizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resize, "fast", None)
     assert drift(jpeg(0, 60, 60), SQUARE) == (0, 0)
 
 
