@@ -1,5 +1,6 @@
 """Running the service: one process, one address, one store."""
 
+import gc
 import signal
 import socket
 import sys
@@ -74,6 +75,9 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        # What is there now stays: a full collection that walks over it took a tenth of a second under load.
+        gc.collect()
+        gc.freeze()
         encoder, manifest = self._engine.encoder, self._engine.active.manifest
         model = f"{manifest.name} {manifest.version}"
         if sys.stderr.isatty():

@@ -1,6 +1,6 @@
 """Resizing on the fast way: `contracts.pixels.resize` in a third of the time, where the library has a build.
 
-Both are Pillow's antialiased bilinear filter; they differ by a grey level at most, where a sum is rounded.
+Both are an antialiased triangle filter; they differ by a grey level or two, where sums are rounded.
 """
 
 import threading
