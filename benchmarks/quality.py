@@ -41,7 +41,7 @@ from contracts.manifest import Preprocessing
 from contracts.pixels import resize
 from trainer.efficientnet import PIXEL_MEAN, PIXEL_STD
 from trainer.frozen import FrozenEncoder
-from trainer.hashing import Planes, fit_itq, fit_projection
+from trainer.hashing import Planes, fit_itq, fit_projection, fit_whitened
 from trainer.initial_weights import Weights, take_weights
 from trainer.model import Encoder, StochCon
 from trainer.recipe import Recipe, View
@@ -211,6 +211,7 @@ def codes_of(features: Tensor, fitted_on: Tensor) -> Iterator[tuple[str, int, Pl
     """Codes of floats that take no training of a network."""
     for size in SIZES:
         yield f"random projection, {size}", size, fit_projection(fitted_on, size, SEED)
+        yield f"whitened projection, {size}", size, fit_whitened(fitted_on, size, SEED)
         if size <= features.shape[1]:
             yield f"ITQ, {size}", size, fit_itq(fitted_on, size, seed=SEED)
     if SIZES[-1] > features.shape[1]:
@@ -296,7 +297,9 @@ def main() -> None:
         "--cifar10-images", type=int, default=10_000, help="of the gallery; queries are a fifth"
     )
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--resize", choices=("crop", "squash"), default="crop", help="for the untouched one")
+    parser.add_argument(
+        "--resize", choices=("crop", "squash"), default="squash", help="for the untouched one"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.manual_seed(SEED)
