@@ -1,0 +1,210 @@
+"""How many bits of a code depend on how it was made: decoder, scaled decode, resize and precision.
+
+    python -m benchmarks.drift --photos DIR --model models/cifar10.onnx [--calibration DIR] [--json FILE]
+
+The reference is Pillow's full decode and resize (`contracts.pixels.load_pixels`) and the model in fp32 on
+plain CPU. Each other way is compared with it over the photos: mean and 99th percentile of flipped bits, and
+what they do to a search: queries are the photos cropped to half their area and saved as JPEG of quality 60,
+made into codes the other way, and the gallery is the photos, coded the reference way, as in a store whose
+items were written before the setting changed.
+
+int8 is ONNX Runtime's static quantisation (QDQ, signed, per channel) calibrated on `--calibration` photos,
+fp16 its conversion of the whole graph. bf16 needs a processor that has it and the OpenVINO provider.
+"""
+
+import argparse
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import simplejpeg
+from PIL import Image
+
+from benchmarks.edits import crop, in_turn, jpeg
+from contracts.codes import Codes
+from contracts.errors import BackendUnavailable
+from contracts.manifest import Preprocessing
+from contracts.model_file import read_manifest
+from contracts.pixels import Pixels, load_pixels, resize
+from service.encoding.decode import Decoder, ImageLimits
+from service.encoding.resize import Resizer
+from service.encoding.session import open_session
+
+_BATCH = 16
+
+Decode = Callable[[bytes], Pixels]
+Run = Callable[[Pixels], Codes]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What another way to make codes changes."""
+
+    way: str
+    mean_bits: float
+    p99_bits: float
+    recall_at_1: float
+
+    def row(self) -> str:
+        return f"| {self.way} | {self.mean_bits:.2f} | {self.p99_bits:.0f} | {self.recall_at_1:.3f} |"
+
+
+def decoders(preprocessing: Preprocessing) -> Iterator[tuple[str, Decode]]:
+    """Ways from a JPEG file to pixels."""
+    resizer = Resizer(preprocessing)
+
+    def full(data: bytes) -> Pixels:
+        return resize(Image.fromarray(simplejpeg.decode_jpeg(data, "RGB")), preprocessing)
+
+    def full_fast(data: bytes) -> Pixels:
+        return resizer(simplejpeg.decode_jpeg(data, "RGB"))
+
+    def scaled(oversampling: float) -> Decode:
+        def decode(data: bytes) -> Pixels:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            scale = max(preprocessing.height / height, preprocessing.width / width)
+            least = [min(side, int(np.ceil(oversampling * side * scale))) for side in (width, height)]
+            decoded = simplejpeg.decode_jpeg(
+                data, "RGB", min_width=least[0], min_height=least[1], min_factor=1
+            )
+            return resizer(decoded)
+
+        return decode
+
+    yield "libjpeg-turbo in full, Pillow's resize", full
+    yield "libjpeg-turbo in full, fast resize", full_fast
+    for oversampling in (3.0, 2.0, 1.5, 1.0):
+        yield f"scaled decode at {oversampling} times the size", scaled(oversampling)
+    yield "the service", Decoder(preprocessing, ImageLimits()).decode
+
+
+def precisions(
+    model: Path, calibration: Sequence[Pixels], folder: Path
+) -> Iterator[tuple[str, Run | BackendUnavailable]]:
+    """Ways from pixels to codes, or why there is none here."""
+    manifest = read_manifest(model)
+    for provider in ("openvino", "cuda"):
+        try:
+            session = open_session(model, manifest, provider)
+        except BackendUnavailable as exc:
+            yield provider, exc
+            continue
+        yield session.provider, lambda pixels, session=session: session.run(pixels)[0]
+    yield "fp16", _runtime(_to_fp16(model, folder))
+    yield "int8", _runtime(_to_int8(model, calibration, folder))
+
+
+def _runtime(path: Path) -> Run:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(["code"], {"image": pixels})[0]
+
+
+def _to_fp16(model: Path, folder: Path) -> Path:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    path = folder / "fp16.onnx"
+    onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=True), path)
+    return path
+
+
+def _to_int8(model: Path, calibration: Sequence[Pixels], folder: Path) -> Path:
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._pixels = iter(calibration)
+
+        def get_next(self) -> dict[str, Pixels] | None:
+            pixels = next(self._pixels, None)
+            return None if pixels is None else {"image": pixels[None]}
+
+    prepared, path = folder / "prepared.onnx", folder / "int8.onnx"
+    quant_pre_process(str(model), str(prepared))
+    quantize_static(
+        str(prepared), str(path), Reader(), per_channel=True, weight_type=QuantType.QInt8, reduce_range=True
+    )
+    return path
+
+
+def run_all(run: Run, pixels: Sequence[Pixels]) -> Codes:
+    """Codes [n, bytes]."""
+    batches = (np.stack(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH))
+    return np.concatenate([run(batch) for batch in batches])
+
+
+def compare(way: str, codes: Codes, asked: Codes, reference: Codes) -> Drift:
+    """`codes` and `asked` are of the photos and of their edits, `reference` is the gallery's."""
+    flipped = np.bitwise_count(codes ^ reference).sum(axis=1)
+    distances: npt.NDArray[np.int64] = np.stack(
+        [np.bitwise_count(query ^ reference).sum(axis=1) for query in asked]
+    )
+    found = distances.argmin(axis=1) == np.arange(len(asked))
+    return Drift(way, float(flipped.mean()), float(np.percentile(flipped, 99)), float(found.mean()))
+
+
+def main() -> None:
+    """Print a table in Markdown, and write the figures if asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True, help="folder of .jpg files")
+    parser.add_argument("--calibration", type=Path, help="folder of .jpg files for int8; else the photos")
+    parser.add_argument("--num-calibration", type=int, default=64)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    preprocessing = read_manifest(options.model).preprocessing
+    photos = [path.read_bytes() for path in sorted(options.photos.glob("*.jpg"))]
+    edited = [_edit(data, number) for number, data in enumerate(photos)]
+    calibrating = sorted((options.calibration or options.photos).glob("*.jpg"))[: options.num_calibration]
+    calibration = [load_pixels(path.read_bytes(), preprocessing) for path in calibrating]
+
+    plain = _runtime(options.model)
+    pixels = [load_pixels(data, preprocessing) for data in photos]
+    asked = [load_pixels(data, preprocessing) for data in edited]
+    reference = run_all(plain, pixels)
+    drifts = [compare("reference", reference, run_all(plain, asked), reference)]
+    print(f"{options.model.name}, {8 * reference.shape[1]} bits, {len(photos)} photos\n")
+    print("| way | flipped bits, mean | p99 | recall@1 of edits |\n|---|---|---|---|", flush=True)
+    print(drifts[-1].row(), flush=True)
+    for way, decode in decoders(preprocessing):
+        ours, theirs = ([decode(data) for data in files] for files in (photos, edited))
+        drifts.append(compare(way, run_all(plain, ours), run_all(plain, theirs), reference))
+        print(drifts[-1].row(), flush=True)
+    unavailable = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for way, run in precisions(options.model, calibration, Path(folder)):
+            if isinstance(run, BackendUnavailable):
+                unavailable[way] = str(run)
+                continue
+            drifts.append(compare(way, run_all(run, pixels), run_all(run, asked), reference))
+            print(drifts[-1].row(), flush=True)
+    for way, reason in unavailable.items():
+        print(f"\nnot measured: {way}: {reason}")
+    if options.json:
+        figures: list[dict[str, Any]] = [
+            {"way": d.way, "mean_bits": d.mean_bits, "p99_bits": d.p99_bits, "recall_at_1": d.recall_at_1}
+            for d in drifts
+        ]
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _edit(data: bytes, number: int) -> bytes:
+    with Image.open(io.BytesIO(data)) as opened:
+        image = opened.convert("RGB")
+    change = in_turn(crop(0.5), jpeg(60))
+    changed = change(image, np.random.default_rng([0, number]), image)
+    file = io.BytesIO()
+    changed.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()
