@@ -60,18 +60,14 @@ def test_recall_and_true_positives_are_those_of_a_naive_count(kind: str) -> None
     generator = torch.Generator().manual_seed(0)
     gallery = torch.randn(70, 16, generator=generator)
     queries = gallery[asked.answers] + torch.randn(len(asked.answers), 16, generator=generator)
-    if kind == "codes":
-        bits = [np.packbits((x >= 0).numpy(), axis=1) for x in (gallery, queries)]
-        method = Method("m", 2, *bits)
-        distance = lambda q, g: int(np.bitwise_count(bits[1][q] ^ bits[0][g]).sum())  # noqa: E731
-    else:
-        method = Method("m", 64, gallery, queries)
-        distance = lambda q, g: (
-            1
-            - float(  # noqa: E731
-                torch.cosine_similarity(queries[q].double(), gallery[g].double(), dim=0)
-            )
-        )
+    bits = [np.packbits((x >= 0).numpy(), axis=1) for x in (gallery, queries)]
+
+    def distance(query: int, item: int) -> float:
+        if kind == "codes":
+            return int(np.bitwise_count(bits[1][query] ^ bits[0][item]).sum())
+        return 1 - float(torch.cosine_similarity(queries[query].double(), gallery[item].double(), dim=0))
+
+    method = Method("m", 2, *bits) if kind == "codes" else Method("m", 64, gallery, queries)
     hits, wrong, right = [], [], []
     for q, (answer, partner) in enumerate(zip(asked.answers, asked.partners, strict=True)):
         found = {g: distance(q, g) for g in range(70) if g != partner}

@@ -30,9 +30,15 @@ ENTRIES = systems(
     ),
     View(size=64, scale=(0.2, 1.0), jitter=0, grey=0),
     command="stochcon train {name} --images tiny-imagenet-train.parquet --monitor tiny-imagenet-val.parquet",
-    cost="not measured",
-    otherwise="docs/results.md",
-    expected={},
+    cost="28 minutes on one busy core of an AMD EPYC (Zen 3, fp32)",
+    supervised_cost="12 minutes on one such core",
+    otherwise="not measured",
+    # Fine-tuned for 4 epochs.
+    expected={
+        "bernoulli": "frozen bits 5.3; fine-tuned 7.0",
+        "simclr": "frozen 5.7; fine-tuned 10.0",
+        "supervised": "10.9",
+    },
     figures={"simclr": "Figure 5 left when fine-tuned"},
     ablations=False,
 )
