@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import ceil
 from pathlib import Path
 from typing import Protocol
 
@@ -269,8 +268,7 @@ class Encoder:
                 self._changed.wait_for(lambda: self._ready or (self._closing and not self._unfinished))
                 if not self._ready:
                     return []
-                share = ceil(len(self._ready) / len(self._workers))
-                taken = [self._ready.popleft() for _ in range(min(self._session.max_batch, share))]
+                taken = [self._ready.popleft() for _ in range(self._session.share(len(self._ready)))]
                 dropped = [task for task in taken if not task.future.set_running_or_notify_cancel()]
                 self._release(dropped)
                 batch = [task for task in taken if task not in dropped]

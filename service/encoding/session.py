@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -53,15 +54,24 @@ class Session:
     workers: int = 1
     """Batches that run at once. Plain CPU has one for each core: by itself, a core does not wait for others
     after every layer."""
+    bucket_s: tuple[float, ...] = ()
+    """Seconds that a batch of each bucket takes."""
     wide: ort.InferenceSession | None = None
     """With several workers, the model on all cores, for a batch that is alone."""
     notes: tuple[str, ...] = ()
     """Why other providers are not in use."""
 
-    @property
-    def max_batch(self) -> int:
-        """Images that a worker should be given at a time."""
-        return MAX_BATCH if self.workers == 1 else _CPU_BATCH
+    def share(self, num_ready: int) -> int:
+        """How many of so many decoded images a worker should take, so that most are done in a second."""
+        if self.buckets:
+            # Nine images are better done as eight and one than as sixteen of which seven are padding.
+            rates = (
+                (min(bucket, num_ready) / took, bucket)
+                for bucket, took in zip(self.buckets, self.bucket_s, strict=True)
+            )
+            return min(max(rates)[1], num_ready)
+        most = MAX_BATCH if self.workers == 1 else _CPU_BATCH
+        return min(most, ceil(num_ready / self.workers))
 
     def run(self, pixels: Pixels, *, alone: bool = False) -> tuple[Codes, Logits]:
         """Codes [n, num_bits / 8] and logits [n, num_bits] of uint8 pixels [n, H, W, 3], n <= MAX_BATCH.
@@ -158,9 +168,18 @@ def _open_checked(
             f"{provider} gives other codes than {plain.provider}: {drift:.1%} of the bits differ, and the "
             f"limit is {_MAX_DRIFT:.0%}; use --provider cpu"
         )
-    for size in BUCKETS:
-        session.run(np.resize(images, (size, *images.shape[1:])))
-    return session
+    return replace(session, bucket_s=tuple(_time_s(session, images, size) for size in BUCKETS))
+
+
+def _time_s(session: Session, images: Pixels, size: int) -> float:
+    """Seconds of a batch of `size`, which the first run of that size compiles for."""
+    batch = np.resize(images, (size, *images.shape[1:]))
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        session.run(batch)
+        took.append(time.perf_counter() - start)
+    return min(took)
 
 
 def _best_times_s(sessions: Sequence[Session], images: Pixels) -> list[float]:

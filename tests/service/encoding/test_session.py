@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -38,11 +39,38 @@ def test_codes_and_logits_are_those_of_the_model(model: Path, num_images: int) -
 @pytest.mark.parametrize("num_images", range(1, MAX_BATCH + 1))
 def test_padding_to_a_bucket_changes_no_result(model: Path, num_images: int) -> None:
     plain = opened(model)
-    padded = Session(plain.runtime, plain.provider, plain.num_bits, BUCKETS)
+    padded = Session(plain.runtime, plain.provider, plain.num_bits, BUCKETS, BUCKETS)
     pixels = noise(num_images)
     codes, logits = padded.run(pixels)
     assert codes.shape == (num_images, 8)
     np.testing.assert_allclose(logits, reference_logits(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "expected"),
+    [
+        # A batch takes as long as its images: padding is lost time.
+        (0.0, {1: 1, 3: 2, 7: 4, 8: 8, 31: 16, 33: 32}),
+        # A batch takes as long as four images more: a little padding is better than a batch left behind.
+        (4.0, {1: 1, 3: 3, 7: 7, 9: 8, 31: 31, 33: 32}),
+    ],
+)
+def test_a_padded_batch_is_taken_only_where_it_does_more_in_a_second(
+    model: Path, start_s: float, expected: dict[int, int]
+) -> None:
+    took = tuple(start_s + bucket for bucket in BUCKETS)
+    session = dataclasses.replace(opened(model), buckets=BUCKETS, bucket_s=took)
+    assert {num_ready: session.share(num_ready) for num_ready in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "num_ready", "expected"), [(1, 40, 32), (2, 1, 1), (2, 5, 3), (2, 40, 4)]
+)
+def test_workers_on_plain_cpu_share_what_is_ready(
+    model: Path, workers: int, num_ready: int, expected: int
+) -> None:
+    plain = opened(model)
+    assert dataclasses.replace(plain, workers=workers).share(num_ready) == expected
 
 
 def test_auto_finds_a_provider_and_says_why_others_are_not_used(model: Path) -> None:
