@@ -147,7 +147,7 @@ def details(groups: Sequence[Sequence[Run]]) -> list[str]:
     setups = [group[0].setup for group in groups]
     alike = by(setups, name)
     phrases = [
-        (variant_of(setup), f"{setup.epochs} epochs", *_telling(setup, alike[name(setup)]))
+        (variant_of(setup), count_of(setup.epochs, "epoch"), *_telling(setup, alike[name(setup)]))
         for setup in setups
     ]
     return [", ".join(phrase for phrase in of_one if phrase) for of_one in phrases]
@@ -176,7 +176,7 @@ def source(runs: Sequence[Run], extra: Sequence[str] = ()) -> Source:
         _distinct(f"{run.dataset} ({run.record.num_images:,} images)" for run in runs),
         _distinct(f"ResNet-{s.depth}, width {s.width}, {s.image_size} px" for s in _setups(runs)),
         _distinct(_views(s) for s in _setups(runs)),
-        _distinct(f"{s.epochs} epochs, batch {s.batch_size}" for s in _setups(runs)),
+        _distinct(f"{count_of(s.epochs, 'epoch')}, batch {s.batch_size}" for s in _setups(runs)),
     )
     return Source(" · ".join((*phrases, *extra)), provenance(runs))
 
