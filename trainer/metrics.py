@@ -25,7 +25,7 @@ class MetricsWriter:
         partial.replace(path)
         self._file = path.open("a", buffering=1)
         self._board = SummaryWriter(folder / "tensorboard", purge_step=start_step + 1)
-        self._num_steps = num_steps
+        self._start_step, self._num_steps = start_step, num_steps
         self._terminal = sys.stderr.isatty()
         self._printed_s = -math.inf
         self._progress = Progress(
@@ -39,6 +39,11 @@ class MetricsWriter:
         self._task = self._progress.add_task("train", total=num_steps, completed=start_step, status="")
 
     def __enter__(self) -> "MetricsWriter":
+        if self._start_step >= self._num_steps:
+            print(f"all {self._num_steps} steps are done already", file=sys.stderr, flush=True)
+        elif self._start_step:
+            told = f"going on after step {self._start_step} of {self._num_steps}"
+            print(told, file=sys.stderr, flush=True)
         self._progress.start()
         return self
 

@@ -11,6 +11,7 @@ from contracts.model_file import read_manifest
 from tests.trainer.made_runs import make_run
 from tests.trainer.report.run_folders import write_run
 from trainer import catalogue, cli
+from trainer import train as train_module
 
 app = typer.Typer(pretty_exceptions_enable=False)
 for command in cli.VERBS:
@@ -109,12 +110,51 @@ def test_what_is_made_of_an_unfinished_run_is_said_to_be_so(recipe, coloured: Pa
     make_run(run, recipe)
     images = ("--images", coloured, "--queries", coloured)
     short = ("--epochs", 1, "--batch-size", 16)
-    for arguments in (
-        ("evaluate", run, *images, "--k", 1, "--only", "retrieval"),
-        ("probe", run, *images, *short),
-        ("finetune", run, *images, *short, "--out", tmp_path / "tuned"),
-        ("export", run, "--out", tmp_path / "model.onnx"),
+    told = f"{run} is not finished: it is at step 3 of 12"
+    not_kept = f"{told}; what is found is printed, and not kept"
+    for arguments, expected in (
+        (("evaluate", run, *images, "--k", 1, "--only", "retrieval"), not_kept),
+        (("probe", run, *images, *short), not_kept),
+        (("finetune", run, *images, *short, "--out", tmp_path / "tuned"), told),
+        (("export", run, "--out", tmp_path / "model.onnx"), told),
     ):
         result = call(*arguments)
         assert result.exit_code == 0, result.output
-        assert result.stderr.splitlines()[0] == f"{run} is not finished: it is at step 3 of 12"
+        assert result.stderr.splitlines()[0] == expected
+
+
+def test_only_of_a_finished_run_is_kept_what_is_measured(recipe, coloured: Path, tmp_path: Path) -> None:
+    images = ("--images", coloured, "--queries", coloured)
+    for steps, kept in ((3, set()), (12, {"evaluation.json", "probe.json"})):
+        run = write_run(tmp_path / str(steps), recipe.to_dict(), steps=steps, num_steps=12)
+        make_run(run, recipe)
+        before = {path.name for path in run.iterdir()}
+        for arguments in (
+            ("evaluate", run, *images, "--k", 1, "--only", "retrieval"),
+            ("probe", run, *images, "--epochs", 1, "--batch-size", 16),
+        ):
+            assert call(*arguments).exit_code == 0
+        assert {path.name for path in run.iterdir()} - before == kept
+
+
+@pytest.mark.usefixtures("tiny_recipe")
+def test_a_training_that_is_interrupted_says_how_it_goes_on_and_then_where(
+    coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "tiny", "--images", coloured, "--out", tmp_path / "run", "--checkpoint-every", 0)
+    whole = train_module.take_gradients
+
+    def interrupt_the_third(model, chunks, step, *rest):
+        if step == 2:
+            raise KeyboardInterrupt
+        return whole(model, chunks, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "take_gradients", interrupt_the_third)
+        stopped = call(*command)
+    assert stopped.exit_code == 130
+    assert "interrupted: the same command goes on from the last checkpoint" in stopped.stderr.splitlines()
+    resumed = call(*command)
+    assert resumed.exit_code == 0, resumed.output
+    assert re.search(r"^going on after step 2 of \d+$", resumed.stderr, flags=re.M)
+    assert "steps are done already" in call(*command).stderr

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainer.commands.options import Device, Images, Queries, Threads, prepare_torch, tell_if_unfinished
+from trainer.commands.options import (
+    NOT_KEPT,
+    Device,
+    Images,
+    Queries,
+    Threads,
+    prepare_torch,
+    tell_if_unfinished,
+)
 
 if TYPE_CHECKING:
     from trainer.embedding import Embeddings
@@ -45,18 +53,18 @@ def evaluate(
 ) -> None:
     """Measure retrieval by codes and floats, rival codes, units of the latent, and a linear probe.
 
-    `--images` is the gallery, on which rivals are fitted and the probe learns. What is found for a run is
-    kept in it.
+    `--images` is the gallery, on which rivals are fitted and the probe learns. What is found for a finished
+    run is kept in it.
     """
     if not model.exists():
         raise typer.BadParameter(f"{model} does not exist: give a run folder or an .onnx file")
     if device == "cuda" and not model.is_dir():
         raise typer.BadParameter(f"{model} is an exported file, which is run on the CPU: leave out --device")
     prepare_torch(device, threads)
-    tell_if_unfinished(model)
+    kept = model.is_dir() and not tell_if_unfinished(model, NOT_KEPT)
     found: dict[str, Any] = {}
     try:
-        evaluation = _Evaluation(model, images, queries, k, max_queries, device, threads)
+        evaluation = _Evaluation(model, images, queries, k, max_queries, device, threads, kept)
         wanted = evaluation.choose(only)
         for measure in wanted:
             try:
@@ -89,6 +97,7 @@ class _Evaluation:
         max_queries: int | None,
         device: str,
         threads: int | None,
+        kept: bool,
     ) -> None:
         from trainer.embedding import Encoder, FileEncoder, RunEncoder
 
@@ -97,6 +106,7 @@ class _Evaluation:
         self._k = k
         self._max_queries = max_queries
         self._device = device
+        self._kept = kept
         self._encoder: Encoder
         self._trained: Trained | None = None
         if model.is_dir():
@@ -126,7 +136,7 @@ class _Evaluation:
         return chosen
 
     def measure(self, measure: Measure) -> dict[str, Any]:
-        """Measure, and keep what is found in the run if it is one."""
+        """Measure, and keep what is found in the run if it is one that is finished."""
         from trainer.baselines import BASELINES
         from trainer.evaluate import EVALUATION
         from trainer.scores import write_json
@@ -140,7 +150,7 @@ class _Evaluation:
             Measure.UNITS: (self._units, UNITS),
         }[measure]
         values = made()
-        if self._trained is not None:
+        if self._kept:
             write_json(self._model / name, values)
         return values
 
@@ -220,7 +230,7 @@ class _Evaluation:
         from trainer.probe import ProbeSettings
 
         images, queries = self._paths
-        return run_probe(self._model, images, queries, ProbeSettings(), device=self._device)
+        return run_probe(self._model, images, queries, ProbeSettings(), device=self._device, kept=self._kept)
 
 
 def _obstacle(measure: Measure, trained: "Trained | None") -> str | None:

@@ -14,6 +14,7 @@ from trainer.commands.options import (
     Precision,
     Queries,
     Threads,
+    interrupted,
     prepare_torch,
     tell_if_unfinished,
 )
@@ -77,6 +78,8 @@ def finetune(
             checkpoint_every_s=checkpoint_every,
             command=shlex.join(["stochcon", *sys.argv[1:]]),
         )
+    except KeyboardInterrupt as exc:
+        raise interrupted() from exc
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
     except FloatingPointError as exc:

@@ -24,13 +24,27 @@ Precision = Annotated[
 ]
 
 
-def tell_if_unfinished(run: Path) -> None:
-    """What is made of a run that was interrupted is made of less than its recipe says."""
+def tell_if_unfinished(run: Path, consequence: str = "") -> bool:
+    """Whether a run was interrupted: what is made of it is made of less than its recipe says."""
     from trainer.run_record import unfinished
 
     remark = unfinished(run)
     if remark:
-        typer.echo(remark, err=True)
+        typer.echo(remark + consequence, err=True)
+    return bool(remark)
+
+
+NOT_KEPT = "; what is found is printed, and not kept"
+"""Said of measurements of an unfinished run, which would pass for those of its end once it goes on."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
+
+def interrupted() -> typer.Exit:
+    """Say how a training that was stopped by Ctrl-C goes on; what to raise then."""
+    typer.echo("interrupted: the same command goes on from the last checkpoint", err=True)
+    return typer.Exit(INTERRUPTED)
 
 
 def prepare_torch(device: str, threads: int | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.commands.options import (
+    NOT_KEPT,
     Device,
     Images,
     Precision,
@@ -42,15 +43,15 @@ def probe(
 ) -> None:
     """Train linear layers on a frozen network, on each of its representations (appendix A.3).
 
-    What is found is kept in the run, as probe.json or probe-COLUMN.json.
+    What is found is kept in the run if that is finished, as probe.json or probe-COLUMN.json.
     """
     from trainer.probe import ProbeSettings
 
     prepare_torch(device, threads)
-    tell_if_unfinished(run)
+    kept = not tell_if_unfinished(run, NOT_KEPT)
     settings = ProbeSettings(epochs, batch_size, seed)
     try:
-        values = run_probe(run, images, queries, settings, target, precision, device)
+        values = run_probe(run, images, queries, settings, target, precision, device, kept)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
     except FloatingPointError as exc:
@@ -70,8 +71,9 @@ def run_probe(
     target: str | None = None,
     precision: Precision = "auto",
     device: str = "cpu",
+    kept: bool = True,
 ) -> dict[str, Any]:
-    """Probe a run and keep what is found in it; also returns that.
+    """Probe a run and return what is found, which is also kept in it unless `kept` is false.
 
     Raises ValueError for images or a target that cannot be learnt from, FloatingPointError if a loss is not
     finite.
@@ -118,7 +120,8 @@ def run_probe(
         | {other: [round(scores[name][other], 6) for scores in found.scores] for other in others}
         for name in found.scores[0]
     }
-    write_json(run / ("probe.json" if target is None else f"probe-{target}.json"), values)
+    if kept:
+        write_json(run / ("probe.json" if target is None else f"probe-{target}.json"), values)
     return values
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainer.commands.options import Device, Precision, Threads, prepare_torch
+from trainer.commands.options import Device, Precision, Threads, interrupted, prepare_torch
 
 if TYPE_CHECKING:
     from trainer.ranks import Ranks
@@ -103,6 +103,10 @@ def train(
                 checkpoint_every_s=checkpoint_every,
                 command=shlex.join(["stochcon", *sys.argv[1:]]),
             )
+    except KeyboardInterrupt as exc:
+        if ranks is not None and ranks.rank != 0:
+            raise
+        raise interrupted() from exc
     except ConnectionError as exc:
         typer.echo(f"Error: {exc}", err=True)
         raise typer.Exit(1) from exc
