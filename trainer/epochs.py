@@ -35,7 +35,7 @@ class Epochs:
         if self.steps_per_epoch == 0:
             raise ValueError(
                 f"there are {len(self.learnable)} images to learn from and a batch takes {self.batch_size}: "
-                f"give --batch-size of at most {len(self.learnable)}"
+                f"give more images, or --batch-size of at most {len(self.learnable)}"
             )
 
     @property

@@ -1,7 +1,7 @@
 """Where the weights of a new run come from, if not from random numbers alone."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -54,11 +54,16 @@ def _take(model: StochCon, weights: Weights, source: Source) -> str:
         refit_norms(model, _images(model, source, _NUM_NORMED))
     named = {"projector": "pi", "decoder": "rho", "head": "g"}
     parts = ", ".join(named.get(part, part) for part in taken.parts)
-    left = f"; {len(taken.left)} of its weights have no place here" if taken.left else ""
+    left = f"; no place here for {_shorten(taken.left)}" if taken.left else ""
     if model.recipe.projector_start == "whitened" and "projector" not in taken.parts:
         _whiten(model, source)
         left += "; pi starts from whitened features"
     return f"starting from {parts} of {weights.path}{left}"
+
+
+def _shorten(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 @torch.no_grad()

@@ -121,5 +121,5 @@ def _check_classes(labels: Labels, folds: int) -> None:
     if counts.min() < folds:
         raise ValueError(
             f"class number {names[counts.argmin()]} has {counts.min()} images among the {len(labels)} taken, "
-            f"and {folds} folds need {folds} of each class: give more images"
+            f"and {folds} folds need {folds} of each class: give more --queries"
         )
