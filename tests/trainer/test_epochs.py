@@ -38,7 +38,12 @@ def test_batches_go_on_from_any_step(source: Source, start: int) -> None:
     [
         (0, 3, 0, "give --epochs of at least 1"),
         (1, 1, 0, "--batch-size of at least 2"),
-        (1, 8, 0, "there are 7 images to learn from and a batch takes 8: give more images, or --batch-size of at most 7"),
+        (
+            1,
+            8,
+            0,
+            "7 images to learn from and a batch takes 8: give more images, or --batch-size of at most 7",
+        ),
         (1, 3, -1, "seed is -1: give --seed from 0"),
     ],
 )
