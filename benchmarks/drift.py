@@ -33,7 +33,7 @@ from contracts.errors import BackendUnavailable
 from contracts.manifest import Preprocessing
 from contracts.model_file import read_manifest
 from contracts.pixels import Pixels, load_pixels, resize
-from service.encoding.decode import Decoder, ImageLimits
+from service.encoding.decode import OVERSAMPLING, Decoder, ImageLimits
 from service.encoding.resize import Resizer
 from service.encoding.session import open_session
 
@@ -66,23 +66,12 @@ def decoders(preprocessing: Preprocessing) -> Iterator[tuple[str, Decode]]:
     def full_fast(data: bytes) -> Pixels:
         return resizer(simplejpeg.decode_jpeg(data, "RGB"))
 
-    def scaled(oversampling: float) -> Decode:
-        def decode(data: bytes) -> Pixels:
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-            scale = max(preprocessing.height / height, preprocessing.width / width)
-            least = [min(side, int(np.ceil(oversampling * side * scale))) for side in (width, height)]
-            decoded = simplejpeg.decode_jpeg(
-                data, "RGB", min_width=least[0], min_height=least[1], min_factor=1
-            )
-            return resizer(decoded)
-
-        return decode
-
     yield "libjpeg-turbo in full, Pillow's resize", full
     yield "libjpeg-turbo in full, fast resize", full_fast
-    for oversampling in (3.0, 2.0, 1.5, 1.0):
-        yield f"scaled decode at {oversampling} times the size", scaled(oversampling)
-    yield "the service", Decoder(preprocessing, ImageLimits()).decode
+    for oversampling in (3.0, OVERSAMPLING, 1.5, 1.0):
+        which = " (the service)" if oversampling == OVERSAMPLING else ""
+        decoder = Decoder(preprocessing, ImageLimits(), oversampling)
+        yield f"scaled decode at {oversampling} times the size{which}", decoder.decode
 
 
 def precisions(

@@ -219,19 +219,19 @@ def codes_of(features: Tensor, fitted_on: Tensor) -> Iterator[tuple[str, int, Pl
         yield f"ITQ, {width}", width, fit_itq(fitted_on, width, seed=SEED)
 
 
-def methods_of(network: Network, photos: Photos) -> Iterator[Method]:
+def methods_of(network: Network, gallery: Sequence[Picture], queries: Sequence[Picture]) -> Iterator[Method]:
     """Floats of a network, its learned codes, and the rest."""
     name = network.name
-    gallery, gallery_logits = network(photos.gallery)
-    queries, logits = network(photos.queries)
-    yield Method(f"{name}: floats", 4 * gallery.shape[1], gallery, queries)
+    theirs, their_logits = network(gallery)
+    ours, our_logits = network(queries)
+    yield Method(f"{name}: floats", 4 * theirs.shape[1], theirs, ours)
     if network.is_trained:
-        assert logits is not None
-        assert gallery_logits is not None
-        learned = pack_logits(gallery_logits.numpy()), pack_logits(logits.numpy())
+        assert our_logits is not None
+        assert their_logits is not None
+        learned = pack_logits(their_logits.numpy()), pack_logits(our_logits.numpy())
         yield Method(f"{name}: learned, {network.num_bits}", network.num_bits // 8, *learned)
-    for label, size, planes in codes_of(gallery, gallery):
-        yield Method(f"{name}: {label}", size // 8, planes.encode(gallery), planes.encode(queries))
+    for label, size, planes in codes_of(theirs, theirs):
+        yield Method(f"{name}: {label}", size // 8, planes.encode(theirs), planes.encode(ours))
 
 
 def perceptual_hashes(photos: Photos) -> Iterator[Method]:
@@ -254,26 +254,16 @@ def perceptual_hashes(photos: Photos) -> Iterator[Method]:
 
 
 def semantics(network: Network, folder: Path, num_images: int) -> Iterator[tuple[str, Retrieval]]:
-    """20-NN top-1 and mAP on CIFAR-10: floats, learned codes and the others."""
-    name = network.name
-    sets = [
-        _labelled(folder / "test.parquet", num_images // 5),
-        _labelled(folder / "train.parquet", num_images),
-    ]
-    (queries, logits), (gallery, gallery_logits) = (network(pictures) for pictures, _ in sets)
-    labels = [labels for _, labels in sets]
-    yield f"{name}: floats", evaluate_floats(queries, labels[0], gallery, labels[1])
-    if network.is_trained:
-        assert logits is not None
-        assert gallery_logits is not None
-        packed = pack_logits(logits.numpy()), pack_logits(gallery_logits.numpy())
-        yield (
-            f"{name}: learned, {network.num_bits}",
-            evaluate_codes(packed[0], labels[0], packed[1], labels[1]),
-        )
-    for label, _, planes in codes_of(gallery, gallery):
-        found = evaluate_codes(planes.encode(queries), labels[0], planes.encode(gallery), labels[1])
-        yield f"{name}: {label}", found
+    """20-NN top-1 and mAP on CIFAR-10 of each method."""
+    queries, asked = _labelled(folder / "test.parquet", num_images // 5)
+    gallery, labels = _labelled(folder / "train.parquet", num_images)
+    for method in methods_of(network, gallery, queries):
+        if isinstance(method.queries, Tensor):
+            assert isinstance(method.gallery, Tensor)
+            yield method.name, evaluate_floats(method.queries, asked, method.gallery, labels)
+        else:
+            assert not isinstance(method.gallery, Tensor)
+            yield method.name, evaluate_codes(method.queries, asked, method.gallery, labels)
 
 
 def _labelled(path: Path, count: int) -> tuple[list[Picture], Tensor]:
@@ -310,7 +300,10 @@ def main() -> None:
     figures: dict[str, Any] = {"near_duplicates": {}, "semantics": {}}
     print(f"{len(photos.queries)} queries, {len(photos.gallery)} images in the gallery")
     print(f"{'method':48} {'bytes':>6} {'recall@1':>9} {'TPR':>7}")
-    everything = [perceptual_hashes(photos), *(methods_of(network, photos) for network in networks)]
+    everything = [
+        perceptual_hashes(photos),
+        *(methods_of(network, photos.gallery, photos.queries) for network in networks),
+    ]
     for method in (method for methods in everything for method in methods):
         found = near_duplicates(method, photos)
         figures["near_duplicates"][method.name] = {"bytes": method.num_bytes, **found}

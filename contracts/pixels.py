@@ -63,10 +63,15 @@ def open_image(data: bytes, limits: ImageLimits) -> Image.Image:
     Raises InvalidImage for bytes that are no image, or one of a structure that is made to cost, and
     TooLarge for one over a limit.
     """
-    if not data:
-        raise InvalidImage("the image is empty (0 bytes): send the bytes of an image file")
     check_size(len(data), limits)
     check_structure(data, limits)
+    return open_checked(data, limits)
+
+
+def open_checked(data: bytes, limits: ImageLimits) -> Image.Image:
+    """The same for bytes whose size and structure have been checked."""
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes): send the bytes of an image file")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as exc:  # Pillow's parsers raise of every kind on hostile headers.

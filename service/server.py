@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        # What is there now stays: a full collection that walks over it took a tenth of a second under load.
+        # What is there now stays: a full collection that walks over it would hold requests up.
         gc.collect()
         gc.freeze()
         encoder, manifest = self._engine.encoder, self._engine.active.manifest

@@ -128,8 +128,3 @@ class SameConv2d(nn.Conv2d):
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
-def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the conversion as this backbone takes them."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}

@@ -81,14 +81,11 @@ def fit_whitened(gallery: Tensor, num_bits: int, seed: int = 0) -> Planes:
     Principal components below a hundredth of the largest variance are not scaled up further.
     """
     mean = gallery.mean(0)
-    centred = (gallery - mean).double()
-    variances, axes = torch.linalg.eigh(centred.T @ centred / max(1, len(gallery) - 1))
-    width = min(num_bits, len(variances))
-    variances, axes = variances.flip(0)[:width].clamp(min=0), axes.flip(1)[:, :width]
+    variances, axes = _principal_axes(gallery - mean, num_bits)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(num_bits, width, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(num_bits, axes.shape[1], generator=generator, dtype=torch.float64)
     rotation, _ = torch.linalg.qr(drawn)
-    whitened = axes / (variances + _LEAST_VARIANCE * variances[0]).sqrt()
+    whitened = axes / (variances.clamp(min=0) + _LEAST_VARIANCE * variances[0]).sqrt()
     return Planes(mean, (whitened @ rotation.T).float())
 
 
@@ -103,9 +100,7 @@ def fit_itq(gallery: Tensor, num_bits: int, iterations: int = 50, seed: int = 0)
         )
     fitted = _drawn(gallery, seed)
     mean = fitted.mean(0)
-    centred = (fitted - mean).double()
-    _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
-    components = axes.flip(1)[:, :num_bits].float()
+    components = _principal_axes(fitted - mean, num_bits)[1].float()
     rotation, _ = learn_rotation((fitted - mean) @ components, iterations, seed)
     return Planes(mean, components @ rotation)
 
@@ -192,6 +187,13 @@ def fit_pq(vectors: Tensor, num_bits: int, iterations: int = 25, seed: int = 0) 
             means.fit(parts[:, number].numpy())
         centroids[number] = torch.from_numpy(means.cluster_centers_)
     return ProductQuantizer(centroids)
+
+
+def _principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Energies [c] and axes [num_features, c] of the `count` largest principal components, or of all."""
+    centred = centred.double()
+    energies, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
+    return energies.flip(0)[:count], axes.flip(1)[:, :count]
 
 
 def _drawn(vectors: Tensor, seed: int) -> Tensor:

@@ -27,9 +27,8 @@ def objective(recipe: Recipe, vectors: Tensor, labels: Tensor | None) -> tuple[T
         loss.backward()  # type: ignore[no-untyped-call]
     else:
         loss = torch.zeros((), device=vectors.device)
-        own = slice(0, recipe.head_width) if recipe.code_share else slice(None)
         parts = [
-            (own, recipe.temperature, 1 - recipe.code_share),
+            (slice(recipe.head_width), recipe.temperature, 1 - recipe.code_share),
             (slice(recipe.head_width, None), recipe.code_temperature, recipe.code_share),
         ]
         for columns, temperature, share in parts:

@@ -25,7 +25,7 @@ from contracts.pixels import (
     check_pixels,
     check_size,
     check_structure,
-    open_image,
+    open_checked,
     orientation_of,
     resize,
     to_rgb,
@@ -35,7 +35,7 @@ from service.encoding.resize import Resizer
 _JPEG_START = b"\xff\xd8\xff"
 _FAST_COLOURSPACES = ("YCbCr", "Gray")
 
-_OVERSAMPLING = 2
+OVERSAMPLING = 2.0
 """A scaled decode keeps at least this many times the pixels that the resize needs, each way.
 
 At 1 the decoder's own low-pass filter would stand in for the resize's and sharpen the picture; at 2
@@ -85,7 +85,10 @@ class PixelBudget:
 class Decoder:
     """Decodes image files for one model. Safe to call from many threads."""
 
-    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, limits: ImageLimits, oversampling: float = OVERSAMPLING
+    ) -> None:
+        self._oversampling = oversampling
         self._preprocessing = preprocessing
         self._limits = limits
         self._resize = Resizer(preprocessing)
@@ -102,7 +105,7 @@ class Decoder:
         pixels = self._decode_jpeg(data, may_be_large) if data.startswith(_JPEG_START) else None
         if pixels is not None:
             return pixels
-        image = open_image(data, self._limits)
+        image = open_checked(data, self._limits)
         with self._hold(max(num_allocated, image.width * image.height), _LARGE_PIXELS, may_be_large):
             return resize(to_rgb(image), self._preprocessing)
 
@@ -124,7 +127,7 @@ class Decoder:
         orientation = _orientation(data)
         if colourspace not in _FAST_COLOURSPACES or orientation is None:
             return None
-        min_width, min_height = _least_size(width, height, orientation, self._preprocessing)
+        min_width, min_height = self._least_size(width, height, orientation)
         with self._hold(width * height, _LARGE_SCALED_PIXELS, may_be_large):
             try:
                 decoded = simplejpeg.decode_jpeg(
@@ -136,19 +139,18 @@ class Decoder:
             decoded = np.asarray(Image.fromarray(decoded).transpose(UPRIGHT[orientation]))
         return self._resize(decoded)
 
-
-def _least_size(width: int, height: int, orientation: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height, as stored, that a scaled decode has to keep."""
-    to_width, to_height = preprocessing.width, preprocessing.height
-    if orientation in _SIDEWAYS:
-        to_width, to_height = to_height, to_width
-    scale_x, scale_y = to_width / width, to_height / height
-    if preprocessing.resize == "crop":
-        scale_x = scale_y = max(scale_x, scale_y)
-    return (
-        min(width, ceil(_OVERSAMPLING * width * scale_x)),
-        min(height, ceil(_OVERSAMPLING * height * scale_y)),
-    )
+    def _least_size(self, width: int, height: int, orientation: int) -> tuple[int, int]:
+        """Width and height, as stored, that a scaled decode has to keep."""
+        to_width, to_height = self._preprocessing.width, self._preprocessing.height
+        if orientation in _SIDEWAYS:
+            to_width, to_height = to_height, to_width
+        scale_x, scale_y = to_width / width, to_height / height
+        if self._preprocessing.resize == "crop":
+            scale_x = scale_y = max(scale_x, scale_y)
+        return (
+            min(width, ceil(self._oversampling * width * scale_x)),
+            min(height, ceil(self._oversampling * height * scale_y)),
+        )
 
 
 def _orientation(data: bytes) -> int | None:

@@ -104,13 +104,11 @@ def open_session(
     threads = num_threads or usable_cores()
     runtime = open_cpu(path, 1)
     _check_signature(runtime, path, manifest)
-    wide = open_cpu(path, threads) if threads > 1 else None
-    plain = Session(runtime, "cpu-fp32", manifest.num_bits, workers=threads, wide=wide)
+    plain = Session(runtime, "cpu-fp32", manifest.num_bits, workers=threads)
     images = known_images(manifest.preprocessing)
     plain.run(images[:1])
-    plain.run(images[:1], alone=True)
     if choice == "cpu":
-        return plain
+        return _with_all_cores(plain, path, images)
     if choice != "auto":
         return _open_checked(path, choice, threads, plain, images)
     notes: list[str] = []
@@ -129,7 +127,7 @@ def open_session(
             f"{session.provider} takes {session_s * 1e3:.1f} ms for {len(images)} images and "
             f"{plain.provider} {plain_s * 1e3:.1f} ms"
         )
-    return replace(plain, notes=tuple(notes))
+    return replace(_with_all_cores(plain, path, images), notes=tuple(notes))
 
 
 def require_codes(manifest: ModelManifest) -> None:
@@ -154,6 +152,15 @@ def known_images(preprocessing: Preprocessing) -> Pixels:
     coarse = np.random.default_rng(0).random((9, 9, 3))
     noise = coarse[(8 * y).astype(int), (8 * x).astype(int)]
     return (255 * np.stack([ramp, rings, chequers, noise])).astype(np.uint8)
+
+
+def _with_all_cores(plain: Session, path: Path, images: Pixels) -> Session:
+    """The session on plain CPU, ready also for a batch that is alone."""
+    if plain.workers == 1:
+        return plain
+    session = replace(plain, wide=open_cpu(path, plain.workers))
+    session.run(images[:1], alone=True)
+    return session
 
 
 def _open_checked(

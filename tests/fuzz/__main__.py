@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -130,18 +131,28 @@ class Fuzzer:
         return "code"
 
 
+def damaged(num_examples: int) -> Callable[[Callable[[str, Random], None]], Callable[[], None]]:
+    """Have a function called with so many kinds of file and random numbers, always the same."""
+
+    def decorate(function: Callable[[str, Random], None]) -> Callable[[], None]:
+        chosen = settings(
+            max_examples=num_examples,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        random = st.randoms(use_true_random=False)
+        return chosen(given(kind=st.sampled_from(tuple(SEEDS)), random=random)(function))
+
+    return decorate
+
+
 def run_examples(fuzzer: Fuzzer, num_examples: int) -> None:
     """Let Hypothesis choose the damage. Raises Finding with the smallest file that it knows."""
 
-    @given(kind=st.sampled_from(tuple(SEEDS)), random=st.randoms(use_true_random=False))
-    @settings(
-        max_examples=num_examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
+    @damaged(num_examples)
     def try_one(kind: str, random: Random) -> None:
         fuzzer.try_file(kind, mutate(random, SEEDS[kind]))
 

@@ -9,13 +9,11 @@ from random import Random
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from contracts.errors import InvalidImage, TooLarge
 from contracts.model_file import read_manifest
 from service.encoding.encoder import Encoder, EncoderSettings
-from tests.fuzz.__main__ import LIMITS, MAX_GROWTH_BYTES, Finding, Fuzzer, check_message
+from tests.fuzz.__main__ import LIMITS, MAX_GROWTH_BYTES, Finding, Fuzzer, check_message, damaged
 from tests.fuzz.mutations import SEEDS, mutate
 from tests.server_process import ServerProcess
 from tests.service.http_answers import assert_serves, part
@@ -75,14 +73,7 @@ def test_a_service_answers_damaged_files_with_a_code_or_a_problem(server: Server
 
 
 def send_damaged_files(client: httpx2.Client) -> None:
-    @given(kind=st.sampled_from(tuple(SEEDS)), random=st.randoms(use_true_random=False))
-    @settings(
-        max_examples=NUM_REQUESTS,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @damaged(NUM_REQUESTS)
     def send_one(kind: str, random: Random) -> None:
         data = mutate(random, SEEDS[kind])
         response = client.post("/encode", files=[part(data, "cat.jpg")])

@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from tests.trainer.one_step import cut, some_batch
 from trainer import catalogue, cli
 from trainer.batchnorm import SyncBatchNorm, synchronise
+from trainer.initial_weights import Weights
 from trainer.model import StochCon
 from trainer.ranks import gather_texts, launched, together
 from trainer.recipe import Recipe
 from trainer.sources import open_source
 from trainer.sources.parquet import ParquetSource
+from trainer.start import start
 from trainer.step import take_gradients
 from trainer.train import train
 
@@ -49,6 +51,15 @@ def step(recipe: Recipe, shares: list[tuple[int, int]], num_classes: int) -> dic
             "gradients": arrays((name, p.grad) for name, p in model.named_parameters()),
             "buffers": arrays(model.named_buffers()),
         }
+
+
+def begin(recipe: Recipe, weights: Path, images: list[Path]) -> dict[str, np.ndarray]:
+    """What each rank starts from, with random numbers and images of its own."""
+    with launched("cpu", TIMEOUT_S) as ranks:
+        torch.manual_seed(ranks.rank)
+        model = StochCon(recipe)
+        start(model, Weights.read(weights), open_source([images[ranks.rank]]), ranks)
+        return arrays(model.state_dict().items())
 
 
 @dataclasses.dataclass(frozen=True)

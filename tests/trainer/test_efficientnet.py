@@ -2,7 +2,7 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from trainer.efficientnet import EfficientNetLite0, SameConv2d, without_classifier
+from trainer.efficientnet import EfficientNetLite0, SameConv2d
 from trainer.fusion import fuse_batchnorm
 
 
@@ -22,7 +22,8 @@ def peer() -> EfficientNet:
 @pytest.fixture(scope="module")
 def ours(peer: EfficientNet) -> EfficientNetLite0:
     network = EfficientNetLite0()
-    network.load_state_dict(without_classifier(peer.state_dict()))
+    theirs = {name: tensor for name, tensor in peer.state_dict().items() if not name.startswith("_fc.")}
+    network.load_state_dict(theirs)
     return network.eval()
 
 

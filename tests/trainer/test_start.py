@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from contracts.codes import pack_logits
+from tests.tiny_images import make_png, write_parquet
 from tests.trainer.made_runs import make_run
+from tests.trainer.rank_jobs import begin
+from tests.trainer.two_ranks import TwoRanks
 from trainer.dataset import Dataset
 from trainer.export import export
 from trainer.frozen import FrozenEncoder, to_unit
@@ -80,6 +83,16 @@ def test_a_whitened_start_keeps_a_pi_that_is_given(recipe: Recipe, given: Path, 
     model = StochCon(changed)
     assert "pi starts" not in start(model, weights, open_source([coloured]), OneProcess())
     assert torch.equal(model.projector.weight, load_run(given).model.projector.weight)
+
+
+def test_all_ranks_start_from_what_rank_0_made(
+    two_ranks: TwoRanks, recipe: Recipe, given: Path, coloured: Path, tmp_path: Path
+) -> None:
+    others = write_parquet(tmp_path / "others.parquet", [make_png(i % 3, 100 + i) for i in range(20)])
+    changed, _ = from_weights(dataclasses.replace(recipe, projector_start="whitened", num_bits=128), given)
+    ours, theirs = two_ranks.run(begin, changed, given, [coloured, others])
+    for name, tensor in ours.items():
+        assert np.array_equal(tensor, theirs[name]), name
 
 
 def test_a_whitened_start_needs_weights(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
