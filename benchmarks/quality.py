@@ -43,6 +43,7 @@ from trainer.efficientnet import PIXEL_MEAN, PIXEL_STD
 from trainer.frozen import FrozenEncoder
 from trainer.hashing import Planes, fit_itq, fit_projection, fit_whitened
 from trainer.initial_weights import Weights, take_weights
+from trainer.memory import keep_freed_memory
 from trainer.model import Encoder, StochCon
 from trainer.recipe import Recipe, View
 from trainer.retrieval import Retrieval, evaluate_codes, evaluate_floats
@@ -293,6 +294,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.manual_seed(SEED)
+    keep_freed_memory()
     networks = [Network.untouched(options.weights, options.size, options.resize)]
     networks += [Network.of_run(folder) for folder in options.run]
 

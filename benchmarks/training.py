@@ -35,6 +35,7 @@ from torch import nn
 
 from trainer.catalogue import find_recipe
 from trainer.dataset import Batch
+from trainer.memory import keep_freed_memory
 from trainer.model import StochCon
 from trainer.multicrop import dino_views
 from trainer.ranks import OneProcess
@@ -184,6 +185,7 @@ def _step_of(recipe: Recipe, threads: int) -> tuple[float, int, torch.Tensor]:
 
 
 def _model(recipe: Recipe) -> StochCon:
+    keep_freed_memory()  # as the commands of the trainer do
     torch.manual_seed(0)
     model = StochCon(recipe).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -48,10 +48,13 @@ def interrupted() -> typer.Exit:
 
 
 def prepare_torch(device: str, threads: int | None = None) -> None:
-    """Set the number of threads, and refuse a device that is not there as wrong use."""
+    """Set how threads and memory are used, and refuse a device that is not there as wrong use."""
     import torch
+
+    from trainer.memory import keep_freed_memory
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("cuda is not available to this torch: choose --device cpu")
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
