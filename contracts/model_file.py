@@ -16,6 +16,9 @@ from pathlib import Path
 from contracts.errors import InvalidModel
 from contracts.manifest import MANIFEST_KEY, ModelManifest
 
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+"""Where the models that ship lie: beside the packages."""
+
 _GRAPH, _OPSETS, _METADATA, _FUNCTIONS = 7, 8, 14, 25
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 

@@ -6,12 +6,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.model_file import SHIPPED_MODELS
 from contracts.pixels import ImageLimits
 from service.encoding.encoder import EncoderSettings
 from service.encoding.session import ProviderChoice
-
-SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
-"""Where the models that ship lie in a checkout."""
 
 
 class Settings(BaseSettings):

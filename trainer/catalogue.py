@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from trainer.recipe import Recipe, View
 
@@ -34,6 +35,8 @@ class Entry:
     """What to type."""
     cost: str
     expected: str
+    weights: Path | None = None
+    """What a training starts from if it is not told; None for random weights."""
 
 
 def entries() -> list[Entry]:
@@ -46,7 +49,16 @@ def entries() -> list[Entry]:
 
 def find_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises ValueError, naming those that are closest."""
-    found = {entry.recipe.name: entry.recipe for entry in entries()}
+    return _find(name).recipe
+
+
+def usual_weights(name: str) -> Path | None:
+    """What the recipe of that name starts from if it is not told. Raises ValueError as `find_recipe`."""
+    return _find(name).weights
+
+
+def _find(name: str) -> Entry:
+    found = {entry.recipe.name: entry for entry in entries()}
     if name not in found:
         import difflib
 

@@ -66,9 +66,9 @@ class Recipe:
     """Digest of the weights that the run starts from; empty for random ones."""
     pooling: Pooling = "average"
     """How the backbone's feature maps become h (`trainer.pooling`)."""
-    projector_start: Literal["random", "whitened"] = "random"
-    """What pi is before the first step: random, or a random rotation of the whitened features of given
-    weights, whose signs are good codes already."""
+    latent_start: Literal["random", "whitened"] = "random"
+    """What pi and rho are before the first step: random; or, from given weights, a random rotation of the
+    whitened features, whose signs are good codes already, and the least squares of the features."""
     frozen_stages: int = 0
     """Stages of the backbone, from the first on and with the stem, that stay as they are."""
     encoder_rate: float = 1.0
@@ -142,7 +142,7 @@ class Recipe:
                 f"epochs is {self.epochs} and batch_size {self.batch_size}: give --epochs of at least 1 "
                 "and --batch-size of at least 2"
             )
-        if self.projector_start == "whitened" and self.latent != "bernoulli":
+        if self.latent_start == "whitened" and self.latent != "bernoulli":
             raise ValueError(f"recipe {self.name} has a whitened start: its latent must be Bernoulli")
         if self.code_share and (self.latent != "bernoulli" or self.objective != "contrastive"):
             raise ValueError(f"recipe {self.name} has a loss of codes: it must be contrastive and Bernoulli")

@@ -11,6 +11,7 @@ from trainer.dataset import Dataset
 from trainer.frozen import FrozenEncoder, to_unit
 from trainer.hashing import fit_whitened
 from trainer.initial_weights import Weights, refit_norms, take_weights
+from trainer.latent import gumbel_bernoulli
 from trainer.model import StochCon
 from trainer.ranks import Ranks, together
 from trainer.sources import Source
@@ -18,8 +19,11 @@ from trainer.sources import Source
 _NUM_NORMED = 512
 """Images, evenly spaced, that BatchNorm's statistics are taken over where a file has none."""
 
-_NUM_WHITENED = 8192
-"""Images, evenly spaced, that features are whitened over."""
+_NUM_FITTED = 8192
+"""Images, evenly spaced, that a whitened start is fitted to."""
+
+_VARIATES_PER_BIT = 4
+"""That rho is fitted to at least: where there are fewer images, each gives several."""
 
 _SPREAD = 2.0
 """Deviation of the logits of a whitened start: Gumbel noise changes some bits, and not most of them."""
@@ -55,9 +59,14 @@ def _take(model: StochCon, weights: Weights, source: Source) -> str:
     named = {"projector": "pi", "decoder": "rho", "head": "g"}
     parts = ", ".join(named.get(part, part) for part in taken.parts)
     left = f"; no place here for {_shorten(taken.left)}" if taken.left else ""
-    if model.recipe.projector_start == "whitened" and "projector" not in taken.parts:
-        _whiten(model, source)
-        left += "; pi starts from whitened features"
+    if model.recipe.latent_start == "whitened" and not {"projector", "decoder"} <= set(taken.parts):
+        encoder = FrozenEncoder(model, "fp32")
+        features = torch.cat([encoder(batch).h for batch in _images(model, source, _NUM_FITTED)]).cpu()
+        if "projector" not in taken.parts:
+            _whiten(model, features)
+            left += "; pi starts from whitened features"
+        _fit_decoder(model, features)
+        left += "; rho starts as a reconstruction of features"
     return f"starting from {parts} of {weights.path}{left}"
 
 
@@ -67,15 +76,34 @@ def _shorten(names: Sequence[str]) -> str:
 
 
 @torch.no_grad()
-def _whiten(model: StochCon, source: Source) -> None:
-    """Make pi a random rotation of the whitened features of the images as they will be encoded."""
-    encoder = FrozenEncoder(model, "fp32")
-    features = torch.cat([encoder(batch).h for batch in _images(model, source, _NUM_WHITENED)]).cpu()
+def _whiten(model: StochCon, features: Tensor) -> None:
+    """Make pi a random rotation of whitened `features`, float32 [n, num_features]."""
     planes = fit_whitened(features, model.recipe.num_bits, model.recipe.seed)
     logits = (features - planes.mean) @ planes.normals
     weight = planes.normals.T * (_SPREAD / logits.std())
     model.projector.weight.copy_(weight)
     model.projector.bias.copy_(-weight @ planes.mean)
+
+
+@torch.no_grad()
+def _fit_decoder(model: StochCon, features: Tensor) -> None:
+    """Make rho the least squares of `features` from their variates, float32 [n, num_features].
+
+    With a random rho, decoded views look like no others; g then tells views apart in place of images.
+    """
+    recipe = model.recipe
+    generator = torch.Generator().manual_seed(recipe.seed)
+    repeats = -(-_VARIATES_PER_BIT * recipe.num_bits // len(features))
+    h = features.double().repeat(repeats, 1)
+    phi = model.logits(features).repeat(repeats, 1)
+    noise = torch.rand(phi.shape, generator=generator)
+    z = gumbel_bernoulli(phi, noise, recipe.gumbel_start, recipe.hard).double()
+    centred = z - z.mean(0)
+    # The least of a ridge: a bit that never changes has no variance.
+    gram = centred.T @ centred + 1e-6 * len(z) * torch.eye(recipe.num_bits, dtype=torch.float64)
+    weight = torch.linalg.solve(gram, centred.T @ (h - h.mean(0))).T
+    model.decoder.weight.copy_(weight)
+    model.decoder.bias.copy_(h.mean(0) - weight @ z.mean(0))
 
 
 def _images(model: StochCon, source: Source, count: int) -> Iterator[Tensor]:

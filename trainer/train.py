@@ -50,7 +50,7 @@ def train(
         saved = None
         with together(ranks):
             plan = Plan.of(recipe, source)
-            if recipe.projector_start == "whitened" and weights is None:
+            if recipe.latent_start == "whitened" and weights is None:
                 raise ValueError(
                     f"recipe {recipe.name} starts from weights that make good features: give --init"
                 )

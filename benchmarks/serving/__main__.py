@@ -31,8 +31,7 @@ from benchmarks.serving.contest import QUICK, Contest, Scale
 from benchmarks.serving.photos import enlarge, find_photos
 from benchmarks.serving.subjects import FASTAPI, FASTAPI_THREADS, OURS, PEERS
 from benchmarks.serving.tables import report
-from contracts.model_file import read_manifest
-from service.settings import SHIPPED_MODELS
+from contracts.model_file import SHIPPED_MODELS, read_manifest
 
 PARTS = ("throughput", "latency", "index", "large", "memory")
 

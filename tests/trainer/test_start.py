@@ -14,6 +14,7 @@ from trainer.dataset import Dataset
 from trainer.export import export
 from trainer.frozen import FrozenEncoder, to_unit
 from trainer.initial_weights import Weights
+from trainer.latent import gumbel_bernoulli
 from trainer.model import StochCon
 from trainer.ranks import OneProcess
 from trainer.recipe import Recipe
@@ -53,7 +54,7 @@ def test_a_run_starts_from_given_weights_and_goes_on_from_its_own(
 def test_whitened_bits_are_signs_of_decorrelated_features(
     recipe: Recipe, given: Path, coloured: Path
 ) -> None:
-    changed, _ = from_weights(dataclasses.replace(recipe, projector_start="whitened", num_bits=128), given)
+    changed, _ = from_weights(dataclasses.replace(recipe, latent_start="whitened", num_bits=128), given)
     model = StochCon(changed)
     source = open_source([coloured])
     # Another width of pi than the file has, so that there is none to take.
@@ -79,7 +80,7 @@ def test_whitened_bits_are_signs_of_decorrelated_features(
 
 
 def test_a_whitened_start_keeps_a_pi_that_is_given(recipe: Recipe, given: Path, coloured: Path) -> None:
-    changed, weights = from_weights(dataclasses.replace(recipe, projector_start="whitened"), given)
+    changed, weights = from_weights(dataclasses.replace(recipe, latent_start="whitened"), given)
     model = StochCon(changed)
     assert "pi starts" not in start(model, weights, open_source([coloured]), OneProcess())
     assert torch.equal(model.projector.weight, load_run(given).model.projector.weight)
@@ -89,14 +90,14 @@ def test_all_ranks_start_from_what_rank_0_made(
     two_ranks: TwoRanks, recipe: Recipe, given: Path, coloured: Path, tmp_path: Path
 ) -> None:
     others = write_parquet(tmp_path / "others.parquet", [make_png(i % 3, 100 + i) for i in range(20)])
-    changed, _ = from_weights(dataclasses.replace(recipe, projector_start="whitened", num_bits=128), given)
+    changed, _ = from_weights(dataclasses.replace(recipe, latent_start="whitened", num_bits=128), given)
     ours, theirs = two_ranks.run(begin, changed, given, [coloured, others])
     for name, tensor in ours.items():
         assert np.array_equal(tensor, theirs[name]), name
 
 
 def test_a_whitened_start_needs_weights(recipe: Recipe, coloured: Path, tmp_path: Path) -> None:
-    whitened = dataclasses.replace(recipe, projector_start="whitened")
+    whitened = dataclasses.replace(recipe, latent_start="whitened")
     with pytest.raises(ValueError, match="give --init"):
         train(whitened, open_source([coloured]), tmp_path / "run")
 
@@ -116,3 +117,19 @@ def test_an_exported_model_is_trained_on_with_statistics_of_the_new_images(
     # float16 in the file; and in training mode, the statistics of these very images.
     torch.testing.assert_close(model.eval().features(images), expected, atol=0.01 * scale, rtol=0)
     torch.testing.assert_close(model.train().features(images), expected, atol=0.03 * scale, rtol=0)
+
+
+@torch.no_grad()
+def test_a_whitened_start_decodes_variates_to_the_features(
+    recipe: Recipe, given: Path, coloured: Path
+) -> None:
+    changed, _ = from_weights(dataclasses.replace(recipe, latent_start="whitened", num_bits=128), given)
+    model = StochCon(changed)
+    source = open_source([coloured])
+    assert "rho starts" in start(model, Weights.read(given), source, OneProcess())
+    with Dataset(source, recipe.preprocessing) as dataset:
+        h = FrozenEncoder(model, "fp32").encode(dataset, np.arange(48))[0].h
+    noise = torch.rand(48, 128, generator=torch.Generator().manual_seed(5))
+    decoded = model.decoder(gumbel_bernoulli(model.logits(h), noise, recipe.gumbel_start))
+    unexplained = (decoded - h).square().sum() / (h - h.mean(0)).square().sum()
+    assert unexplained < 0.35

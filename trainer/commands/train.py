@@ -29,7 +29,8 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Weights to start from: a run, a model that export wrote, .safetensors or a state dict."
+            help="Weights to start from, in place of the recipe's: a run, a model that export wrote, "
+            ".safetensors or a state dict."
         ),
     ] = None,
     monitor: Annotated[
@@ -72,7 +73,7 @@ def train(
         "base_lr": base_lr,
         "seed": seed,
     }
-    from trainer.catalogue import find_recipe
+    from trainer.catalogue import find_recipe, usual_weights
     from trainer.initial_weights import Weights
     from trainer.ranks import launched, together
     from trainer.sources import open_source
@@ -86,7 +87,8 @@ def train(
                 chosen = dataclasses.replace(
                     find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
                 )
-                weights = Weights.read(init) if init else None
+                given = init or usual_weights(recipe)
+                weights = Weights.read(given) if given else None
                 if weights:
                     chosen = dataclasses.replace(chosen, initial_weights=weights.digest)
                 folder = out or Path("runs") / chosen.name

@@ -6,6 +6,7 @@ Pi starts from whitened features, which decide most of the quality, and the last
 objective and the InfoNCE of the codes themselves on views that are edited as duplicates are.
 """
 
+from contracts.model_file import SHIPPED_MODELS
 from trainer.catalogue import Entry
 from trainer.efficientnet import PIXEL_MEAN, PIXEL_STD
 from trainer.recipe import Recipe, View
@@ -29,13 +30,14 @@ _RECIPE = Recipe(
     held_size=320,
     backbone="efficientnet-lite0",
     pooling="levels",
-    projector_start="whitened",
+    latent_start="whitened",
     frozen_stages=6,
     batch_statistics=False,
-    encoder_rate=0.02,
+    encoder_rate=0.03,
     head_hidden=512,
     head_layers=2,
     code_share=0.5,
+    code_temperature=0.07,
     optimizer="adam",
     base_lr=1e-3,
     weight_decay=1e-4,
@@ -56,5 +58,6 @@ ENTRIES = (
         "--monitor other-photos/",
         cost="not measured",
         expected="not measured",
+        weights=SHIPPED_MODELS / "starter.onnx",
     ),
 )
