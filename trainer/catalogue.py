@@ -49,15 +49,11 @@ def entries() -> list[Entry]:
 
 def find_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises ValueError, naming those that are closest."""
-    return _find(name).recipe
+    return find_entry(name).recipe
 
 
-def usual_weights(name: str) -> Path | None:
-    """What the recipe of that name starts from if it is not told. Raises ValueError as `find_recipe`."""
-    return _find(name).weights
-
-
-def _find(name: str) -> Entry:
+def find_entry(name: str) -> Entry:
+    """The entry of the recipe of that name. Raises ValueError, naming those that are closest."""
     found = {entry.recipe.name: entry for entry in entries()}
     if name not in found:
         import difflib

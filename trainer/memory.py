@@ -11,7 +11,11 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Never give memory back until this process ends; whether the C library is one that can be told so."""
+    """Never give memory back until this process ends; whether the C library is one that can be told so.
+
+    Some of the first tensors of a size still get fresh memory: glibc holds up to seven of the slivers that
+    aligning a tensor leaves, and a freed one without its sliver is too small for the next.
+    """
     try:
         tell = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS has no mallopt, and Windows no None

@@ -16,7 +16,7 @@ def make_optimizer(model: StochCon) -> Optimizer:
     Each group has in `rate` its share of the learning rate, for whoever changes that.
     """
     recipe = model.recipe
-    groups = parameter_groups(model, recipe.encoder_rate)
+    groups = parameter_groups(model, recipe.head_rate)
     if recipe.optimizer == "lars":
         return LARS(groups, recipe.peak_lr, recipe.momentum, recipe.weight_decay)
     for group in groups:
@@ -25,13 +25,13 @@ def make_optimizer(model: StochCon) -> Optimizer:
     return torch.optim.AdamW(groups, recipe.peak_lr, weight_decay=recipe.weight_decay, fused=True)
 
 
-def parameter_groups(model: nn.Module, encoder_rate: float = 1.0) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, head_rate: float = 1.0) -> list[dict[str, Any]]:
     """What is not frozen, as matrices, which LARS adapts and which decay, and vectors (biases, norms), to
-    which neither is done; and f's and pi's apart if they learn at a rate of their own.
+    which neither is done; and g's apart if it learns at a rate of its own.
     """
     found: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = encoder_rate if name.startswith(("backbone.", "projector.")) else 1.0
+            rate = head_rate if name.startswith("head.") else 1.0
             found.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [{"params": params, "adapt": adapt, "rate": rate} for (rate, adapt), params in found.items()]

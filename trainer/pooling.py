@@ -14,6 +14,9 @@ LEVELS = (7.0, 4.0)
 Over Tiny ImageNet, with the ImageNet weights of EfficientNet-Lite0, each part then varies as much.
 """
 
+_SCALE = 32.0
+"""With it, features of those weights deviate by about 1 each, as rho and g expect of what they learn from."""
+
 _POWER = 3.0
 _SMALLEST = 1e-6
 """Keeps the gradient of a root finite where a channel is 0, or the same, everywhere."""
@@ -25,7 +28,7 @@ def pool(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
     `average` is the last one's mean. `gem` is its generalised mean with power 3 (Radenovic, Tolias and Chum
     2019, "Fine-tuning CNN image retrieval with no human annotation"): between mean and maximum, so that a
     part of an image counts more. `levels` is that, and the deviation over places of the channels of the two
-    stages before, whose texture survives what hides an object; each at unit length, side by side.
+    stages before, whose texture survives what hides an object; each at a fixed length, side by side.
     """
     last = stages[-1]
     if pooling == "average":
@@ -33,10 +36,9 @@ def pool(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
     generalised = last.clamp(min=_SMALLEST).pow(_POWER).mean(dim=(2, 3)).pow(1 / _POWER)
     if pooling == "gem":
         return generalised
-    parts = [
-        weight * F.normalize(_deviation(maps)) for weight, maps in zip(LEVELS, stages[-3:-1], strict=True)
-    ]
-    return torch.cat([F.normalize(generalised), *parts], dim=1)
+    parts = [generalised, *map(_deviation, stages[-3:-1])]
+    weighted = [weight * F.normalize(part) for weight, part in zip((1.0, *LEVELS), parts, strict=True)]
+    return _SCALE * torch.cat(weighted, dim=1)
 
 
 def num_pooled(channels: Sequence[int], pooling: Pooling) -> int:

@@ -71,8 +71,8 @@ class Recipe:
     whitened features, whose signs are good codes already, and the least squares of the features."""
     frozen_stages: int = 0
     """Stages of the backbone, from the first on and with the stem, that stay as they are."""
-    encoder_rate: float = 1.0
-    """Learning rate of f and pi, as a share of that of rho and g."""
+    head_rate: float = 1.0
+    """Learning rate of g, as a multiple of that of f, pi and rho, which may start from good weights."""
     batch_statistics: bool = True
     """Whether the backbone's BatchNorms normalise by the batch; else by the statistics they started with."""
     depth: int = 50

@@ -13,8 +13,9 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
+from tests.trainer.offered import offer
 from tests.trainer.one_step import cut, some_batch
-from trainer import catalogue, cli
+from trainer import cli
 from trainer.batchnorm import SyncBatchNorm, synchronise
 from trainer.initial_weights import Weights
 from trainer.model import StochCon
@@ -173,6 +174,6 @@ def run_command(recipe: Recipe, arguments: list[list[str]]) -> tuple[int, str, s
     for command in cli.VERBS:
         app.command()(command)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "find_recipe", lambda name: recipe)
+        offer(recipe, patch)
         done = CliRunner().invoke(app, ["train", "tiny", *arguments[int(os.environ["RANK"])]])
     return done.exit_code, done.stdout, done.stderr

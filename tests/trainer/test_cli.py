@@ -9,8 +9,9 @@ from typer.testing import CliRunner, Result
 
 from contracts.model_file import read_manifest
 from tests.trainer.made_runs import make_run
+from tests.trainer.offered import offer
 from tests.trainer.report.run_folders import write_run
-from trainer import catalogue, cli
+from trainer import cli
 from trainer import train as train_module
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -24,7 +25,7 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture
 def tiny_recipe(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "find_recipe", lambda name: recipe)
+    offer(recipe, monkeypatch)
 
 
 @pytest.mark.usefixtures("tiny_recipe")

@@ -9,8 +9,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.trainer.made_runs import make_run
-from trainer import catalogue, cli
+from tests.trainer.offered import offer
 from trainer import checkpoint as checkpoints
+from trainer import cli
 from trainer.precision import decide, has_bf16
 from trainer.recipe import Recipe
 
@@ -32,7 +33,7 @@ def call(*arguments: object) -> Result:
 def recipe(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """The recipe that the commands find: in bf16, as those of the catalogue."""
     recipe = dataclasses.replace(recipe, precision="bf16", epochs=1, batch_size=24)
-    monkeypatch.setattr(catalogue, "find_recipe", lambda name: recipe)
+    offer(recipe, monkeypatch)
     return recipe
 
 

@@ -73,7 +73,7 @@ def train(
         "base_lr": base_lr,
         "seed": seed,
     }
-    from trainer.catalogue import find_recipe, usual_weights
+    from trainer.catalogue import find_entry
     from trainer.initial_weights import Weights
     from trainer.ranks import launched, together
     from trainer.sources import open_source
@@ -84,10 +84,11 @@ def train(
     try:
         with launched(device) as ranks:
             with together(ranks):
+                entry = find_entry(recipe)
                 chosen = dataclasses.replace(
-                    find_recipe(recipe), **{key: value for key, value in changes.items() if value is not None}
+                    entry.recipe, **{key: value for key, value in changes.items() if value is not None}
                 )
-                given = init or usual_weights(recipe)
+                given = init or entry.weights
                 weights = Weights.read(given) if given else None
                 if weights:
                     chosen = dataclasses.replace(chosen, initial_weights=weights.digest)

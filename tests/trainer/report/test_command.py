@@ -9,8 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.trainer.offered import offer
 from tests.trainer.report.run_folders import small, write, write_probe, write_run, write_units
-from trainer import catalogue, cli
+from trainer import cli
 from trainer.commands.report import report
 from trainer.recipe import Recipe
 from trainer.report.groups import backbone
@@ -93,7 +94,7 @@ def test_wrong_use_is_one_clear_message_and_exit_code_2(runs: Path, tmp_path: Pa
 def test_it_reads_what_the_other_verbs_write(
     recipe: Recipe, coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "find_recipe", lambda name: recipe)
+    offer(recipe, monkeypatch)
     run, tuned, labelled = tmp_path / "runs" / "run", tmp_path / "runs" / "tuned", ["--queries", coloured]
     images = ["--images", coloured, "--threads", 1]
     for arguments in (
