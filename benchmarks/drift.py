@@ -1,6 +1,6 @@
-"""How many bits of a code depend on how it was made: decoder, scaled decode, resize and precision.
+"""How many bits of a code depend on how it was made: decoder and scaled decode by precision and provider.
 
-    python -m benchmarks.drift --photos DIR --model models/cifar10.onnx [--calibration DIR] [--json FILE]
+    python -m benchmarks.drift --photos DIR --model models/starter.onnx [--calibration DIR] [--json FILE]
 
 The reference is Pillow's full decode and resize (`contracts.pixels.load_pixels`) and the model in fp32 on
 plain CPU. Each other way is compared with it over the photos: mean and 99th percentile of flipped bits, and
@@ -9,7 +9,8 @@ made into codes the other way, and the gallery is the photos, coded the referenc
 items were written before the setting changed.
 
 int8 is ONNX Runtime's static quantisation (QDQ, signed, per channel) calibrated on `--calibration` photos,
-fp16 its conversion of the whole graph. bf16 needs a processor that has it and the OpenVINO provider.
+fp16 its conversion of the whole graph. bf16 is what matrix units compute, on any processor: what goes into a
+convolution or a product is rounded to bf16, and sums are fp32. The providers compute as they choose here.
 """
 
 import argparse
@@ -17,9 +18,8 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,17 +47,18 @@ Run = Callable[[Pixels], Codes]
 class Drift:
     """What another way to make codes changes."""
 
-    way: str
+    decoder: str
+    precision: str
     mean_bits: float
     p99_bits: float
     recall_at_1: float
 
-    def row(self) -> str:
-        return f"| {self.way} | {self.mean_bits:.2f} | {self.p99_bits:.0f} | {self.recall_at_1:.3f} |"
+    def cell(self) -> str:
+        return f"{self.mean_bits:.1f} / {self.p99_bits:.0f} / {self.recall_at_1:.3f}"
 
 
 def decoders(preprocessing: Preprocessing) -> Iterator[tuple[str, Decode]]:
-    """Ways from a JPEG file to pixels."""
+    """Ways from a JPEG file to pixels, the reference first."""
     resizer = Resizer(preprocessing)
 
     def full(data: bytes) -> Pixels:
@@ -66,6 +67,7 @@ def decoders(preprocessing: Preprocessing) -> Iterator[tuple[str, Decode]]:
     def full_fast(data: bytes) -> Pixels:
         return resizer(simplejpeg.decode_jpeg(data, "RGB"))
 
+    yield "Pillow", lambda data: load_pixels(data, preprocessing)
     yield "libjpeg-turbo in full, Pillow's resize", full
     yield "libjpeg-turbo in full, fast resize", full_fast
     for oversampling in (3.0, OVERSAMPLING, 1.5, 1.0):
@@ -77,8 +79,9 @@ def decoders(preprocessing: Preprocessing) -> Iterator[tuple[str, Decode]]:
 def precisions(
     model: Path, calibration: Sequence[Pixels], folder: Path
 ) -> Iterator[tuple[str, Run | BackendUnavailable]]:
-    """Ways from pixels to codes, or why there is none here."""
+    """Ways from pixels to codes, the reference first, or why there is none here."""
     manifest = read_manifest(model)
+    yield "fp32", _runtime(model)
     for provider in ("openvino", "cuda"):
         try:
             session = open_session(model, manifest, provider)
@@ -86,6 +89,7 @@ def precisions(
             yield provider, exc
             continue
         yield session.provider, lambda pixels, session=session: session.run(pixels)[0]
+    yield "bf16", _runtime(_to_bf16(model, folder))
     yield "fp16", _runtime(_to_fp16(model, folder))
     yield "int8", _runtime(_to_int8(model, calibration, folder))
 
@@ -93,6 +97,25 @@ def precisions(
 def _runtime(path: Path) -> Run:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda pixels: session.run(["code"], {"image": pixels})[0]
+
+
+def _to_bf16(model: Path, folder: Path) -> Path:
+    import onnx
+
+    loaded, path = onnx.load(model), folder / "bf16.onnx"
+    nodes = []
+    for node in loaded.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            for place, name in enumerate(node.input[:2]):
+                narrow, rounded = (f"{name} {node.name} {place} {kind}" for kind in ("bf16", "rounded"))
+                nodes.append(onnx.helper.make_node("Cast", [name], [narrow], to=onnx.TensorProto.BFLOAT16))
+                nodes.append(onnx.helper.make_node("Cast", [narrow], [rounded], to=onnx.TensorProto.FLOAT))
+                node.input[place] = rounded
+        nodes.append(node)
+    del loaded.graph.node[:]
+    loaded.graph.node.extend(nodes)
+    onnx.save(loaded, path)
+    return path
 
 
 def _to_fp16(model: Path, folder: Path) -> Path:
@@ -130,14 +153,17 @@ def run_all(run: Run, pixels: Sequence[Pixels]) -> Codes:
     return np.concatenate([run(batch) for batch in batches])
 
 
-def compare(way: str, codes: Codes, asked: Codes, reference: Codes) -> Drift:
-    """`codes` and `asked` are of the photos and of their edits, `reference` is the gallery's."""
+def compare(codes: Codes, asked: Codes, reference: Codes) -> tuple[float, float, float]:
+    """Mean and 99th percentile of flipped bits, and recall@1.
+
+    `codes` and `asked` are of the photos and of their edits, `reference` is the gallery's.
+    """
     flipped = np.bitwise_count(codes ^ reference).sum(axis=1)
     distances: npt.NDArray[np.int64] = np.stack(
         [np.bitwise_count(query ^ reference).sum(axis=1) for query in asked]
     )
     found = distances.argmin(axis=1) == np.arange(len(asked))
-    return Drift(way, float(flipped.mean()), float(np.percentile(flipped, 99)), float(found.mean()))
+    return float(flipped.mean()), float(np.percentile(flipped, 99)), float(found.mean())
 
 
 def main() -> None:
@@ -155,34 +181,27 @@ def main() -> None:
     calibrating = sorted((options.calibration or options.photos).glob("*.jpg"))[: options.num_calibration]
     calibration = [load_pixels(path.read_bytes(), preprocessing) for path in calibrating]
 
-    plain = _runtime(options.model)
-    pixels = [load_pixels(data, preprocessing) for data in photos]
-    asked = [load_pixels(data, preprocessing) for data in edited]
-    reference = run_all(plain, pixels)
-    drifts = [compare("reference", reference, run_all(plain, asked), reference)]
-    print(f"{options.model.name}, {8 * reference.shape[1]} bits, {len(photos)} photos\n")
-    print("| way | flipped bits, mean | p99 | recall@1 of edits |\n|---|---|---|---|", flush=True)
-    print(drifts[-1].row(), flush=True)
-    for way, decode in decoders(preprocessing):
-        ours, theirs = ([decode(data) for data in files] for files in (photos, edited))
-        drifts.append(compare(way, run_all(plain, ours), run_all(plain, theirs), reference))
-        print(drifts[-1].row(), flush=True)
-    unavailable = {}
+    drifts: list[Drift] = []
     with tempfile.TemporaryDirectory() as folder:
-        for way, run in precisions(options.model, calibration, Path(folder)):
-            if isinstance(run, BackendUnavailable):
-                unavailable[way] = str(run)
-                continue
-            drifts.append(compare(way, run_all(run, pixels), run_all(run, asked), reference))
-            print(drifts[-1].row(), flush=True)
-    for way, reason in unavailable.items():
-        print(f"\nnot measured: {way}: {reason}")
+        ways = list(precisions(options.model, calibration, Path(folder)))
+        runs = [(name, run) for name, run in ways if not isinstance(run, BackendUnavailable)]
+        print(f"{options.model.name}, {len(photos)} photos; flipped bits, mean / p99 / recall@1 of edits\n")
+        print(f"| decoder | {' | '.join(name for name, _ in runs)} |\n|---{'|---' * len(runs)}|", flush=True)
+        reference: Codes | None = None
+        for decoder, decode in decoders(preprocessing):
+            ours, theirs = ([decode(data) for data in files] for files in (photos, edited))
+            row = []
+            for precision, run in runs:
+                codes = run_all(run, ours)
+                reference = codes if reference is None else reference
+                row.append(Drift(decoder, precision, *compare(codes, run_all(run, theirs), reference)))
+            print(f"| {decoder} | {' | '.join(drift.cell() for drift in row)} |", flush=True)
+            drifts += row
+    for name, run in ways:
+        if isinstance(run, BackendUnavailable):
+            print(f"\nnot measured: {name}: {run}")
     if options.json:
-        figures: list[dict[str, Any]] = [
-            {"way": d.way, "mean_bits": d.mean_bits, "p99_bits": d.p99_bits, "recall_at_1": d.recall_at_1}
-            for d in drifts
-        ]
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps([asdict(drift) for drift in drifts], indent=1) + "\n")
 
 
 def _edit(data: bytes, number: int) -> bytes:
