@@ -1,7 +1,7 @@
 """Codes of photographs: hard near-duplicates and semantics, beside every rival of equal size, in one run.
 
     python -m benchmarks.quality --photos DIR --distractors val.parquet --weights lite0.pth [--cifar10 DIR]
-        [--run RUN ...] [--json FILE]
+        [--model MODEL ...] [--json FILE]
 
 Near-duplicates: queries are edits (`benchmarks/edits.py`) of the photos with an odd number in sorted order,
 counted from 0; the gallery is every photo and the distractors. Recall@1 is the share of queries whose
@@ -10,10 +10,10 @@ the threshold is the distance below which that share of the pairs of a query and
 all edits. The other half of a collage is of a photo in the gallery too, and counts neither as found nor as
 a mistake. Semantics: 20-NN top-1 and mAP on CIFAR-10, scaled to the model's size.
 
-`--weights` is the untouched backbone: its floats by cosine, and codes of them that take no training. `--run`
-is a trained one: its floats, its learned codes, and the same codes of its own floats. Perceptual hashes are
-`imagehash` (phash) and PDQ, of 256 bits. ITQ and projections are fitted on the gallery. Everything is fp32
-and seeded.
+`--weights` is the untouched backbone: its floats by cosine, and codes of them that take no training.
+`--model` is a trained one, an exported file or a run: its floats, its learned codes, and the same codes of
+its own floats. Perceptual hashes are `imagehash` (phash) and PDQ, of 256 bits. ITQ and projections are fitted
+on the gallery. Everything is fp32 and seeded.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from torch.nn import functional
 from benchmarks.edits import COLLAGES, HARD
 from contracts.codes import Codes, pack_logits, unpack
 from contracts.manifest import Preprocessing
+from contracts.model_file import read_manifest
 from contracts.pixels import resize
 from trainer.efficientnet import PIXEL_MEAN, PIXEL_STD
 from trainer.frozen import FrozenEncoder
@@ -169,10 +170,14 @@ class Network:
         self._preprocessing = preprocessing
 
     @classmethod
-    def of_run(cls, folder: Path) -> "Network":
-        """A trained one."""
-        run = load_run(folder)
-        return cls(folder.name, run.model, run.recipe.preprocessing)
+    def trained(cls, path: Path) -> "Network":
+        """That of a run folder or of an exported model."""
+        if path.is_dir():
+            model: Encoder = load_run(path).model
+        else:
+            model = StochCon(Recipe.from_dict(read_manifest(path).recipe))
+            take_weights(model, Weights.read(path))
+        return cls(path.stem, model, model.recipe.preprocessing)
 
     @classmethod
     def untouched(cls, weights: Path, size: int, policy: Literal["crop", "squash"]) -> "Network":
@@ -282,7 +287,9 @@ def main() -> None:
     parser.add_argument("--distractors", type=Path, required=True, help="a Parquet file of other images")
     parser.add_argument("--num-distractors", type=int, default=5000)
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of EfficientNet-Lite0")
-    parser.add_argument("--run", type=Path, action="append", default=[], help="a trained run; repeatable")
+    parser.add_argument(
+        "--model", type=Path, action="append", default=[], help="a run or an exported file; repeatable"
+    )
     parser.add_argument("--cifar10", type=Path, help="folder of train.parquet and test.parquet")
     parser.add_argument(
         "--cifar10-images", type=int, default=10_000, help="of the gallery; queries are a fifth"
@@ -296,7 +303,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     keep_freed_memory()
     networks = [Network.untouched(options.weights, options.size, options.resize)]
-    networks += [Network.of_run(folder) for folder in options.run]
+    networks += [Network.trained(path) for path in options.model]
 
     photos = read_photos(options.photos, options.distractors, options.num_distractors)
     figures: dict[str, Any] = {"near_duplicates": {}, "semantics": {}}

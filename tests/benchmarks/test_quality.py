@@ -1,11 +1,19 @@
+from pathlib import Path
+
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from PIL import Image
 
 from benchmarks.edits import COLLAGES, HARD
-from benchmarks.quality import FALSE_POSITIVES, Method, Photos, near_duplicates
+from benchmarks.quality import FALSE_POSITIVES, Method, Network, Photos, near_duplicates
+from contracts.codes import pack_logits
+from contracts.pixels import resize
 from tests.image_files import photo
+from tests.trainer.made_runs import make_run
+from trainer.catalogue import find_recipe
+from trainer.export import export
 
 
 def open_photo(seed: int) -> Image.Image:
@@ -81,3 +89,17 @@ def test_recall_and_true_positives_are_those_of_a_naive_count(kind: str) -> None
     assert measured["mean_tpr"] == pytest.approx(np.mean([r < threshold for r in right]))
     per_edit = [np.mean([h for h, e in zip(hits, asked.edits, strict=True) if e == 3])]
     assert measured["recall_at_1"][list(HARD)[3]] == pytest.approx(per_edit[0])
+
+
+def test_a_run_and_the_file_exported_from_it_have_the_codes_that_the_file_computes(tmp_path: Path) -> None:
+    recipe = find_recipe("cifar10-cpu")
+    make_run(tmp_path / "run", recipe)
+    export(tmp_path / "run", tmp_path / "model.onnx", name="model")
+    pictures = [lambda seed=seed: open_photo(seed) for seed in range(3)]
+    pixels = np.stack([resize(open_photo(seed), recipe.preprocessing) for seed in range(3)])
+    session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    expected = np.unpackbits(session.run(["code"], {"image": pixels})[0])
+    for path, most in (("run", 0.01), ("model.onnx", 0.0005)):  # the file's weights are rounded
+        _, logits = Network.trained(tmp_path / path)(pictures)
+        assert logits is not None
+        assert (np.unpackbits(pack_logits(logits.numpy())) != expected).mean() <= most
