@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InvalidModel, NotFound
-from contracts.model_file import model_id, write_manifest
+from contracts.model_file import SHIPPED_MODELS, model_id, write_manifest
 from service.models import ModelFolder
 from tests.tiny_model import make_manifest, write_tiny_model
 
@@ -124,3 +124,12 @@ def test_a_model_folder_that_is_none_is_named(tmp_path: Path, name: str) -> None
     write_tiny_model(tmp_path / "a-file.onnx")
     with pytest.raises(NotFound, match=f"{name} is not a folder"):
         ModelFolder(tmp_path / name).select(None)
+
+
+def test_the_model_that_ships_is_small_and_for_photographs() -> None:
+    model = ModelFolder(SHIPPED_MODELS).select(None)
+    assert (model.manifest.name, model.manifest.num_bits) == ("starter", 2048)
+    assert (model.manifest.preprocessing.height, model.manifest.preprocessing.width) == (224, 224)
+    assert model.manifest.licence == "Apache-2.0"
+    assert "EfficientNet-Lite0" in model.manifest.data  # whose authors have to be named
+    assert model.path.stat().st_size <= 15_000_000

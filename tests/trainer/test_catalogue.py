@@ -1,7 +1,9 @@
 import pytest
 
 from trainer.backbone import ResNet
-from trainer.catalogue import entries, find_recipe
+from trainer.catalogue import entries, find_entry, find_recipe
+from trainer.initial_weights import Weights, take_weights
+from trainer.model import StochCon
 
 FAMILIES = (
     "cifar10-resnet50",
@@ -63,3 +65,12 @@ def test_names_are_unique_and_a_wrong_one_is_answered_with_the_closest() -> None
     assert len(set(names)) == len(names)
     with pytest.raises(ValueError, match=r"no recipe cifar10-smal-simclr: did you mean cifar10-small-simclr"):
         find_recipe("cifar10-smal-simclr")
+
+
+def test_the_starter_goes_on_from_the_model_that_ships() -> None:
+    entry = find_entry("starter")
+    assert entry.weights is not None
+    weights = Weights.read(entry.weights)
+    taken = take_weights(StochCon(entry.recipe), weights)
+    assert taken.parts == ("backbone", "projector")
+    assert taken.left == ()
