@@ -140,7 +140,7 @@ def _to_int8(model: Path, calibration: Sequence[Pixels], folder: Path) -> Path:
             return None if pixels is None else {"image": pixels[None]}
 
     prepared, path = folder / "prepared.onnx", folder / "int8.onnx"
-    quant_pre_process(str(model), str(prepared))
+    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
     quantize_static(
         str(prepared), str(path), Reader(), per_channel=True, weight_type=QuantType.QInt8, reduce_range=True
     )

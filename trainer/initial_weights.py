@@ -76,7 +76,8 @@ def take_weights(model: Encoder, weights: Weights) -> Taken:
             raise ValueError(f"{weights.path} does not hold the backbone of {model.recipe.name}: {lack}")
     taken = {name: state[name] for name in fits if name.partition(".")[0] in parts}
     model.load_state_dict(taken, strict=False)
-    left = tuple(name.removeprefix("backbone.") for name in state if name not in taken)
+    told = taken.keys() | {"mean", "std"}  # pixels are normalised as the recipe says
+    left = tuple(name.removeprefix("backbone.") for name in state if name not in told)
     return Taken(tuple(parts), left)
 
 
