@@ -173,11 +173,12 @@ class Network:
     def trained(cls, path: Path) -> "Network":
         """That of a run folder or of an exported model."""
         if path.is_dir():
-            model: Encoder = load_run(path).model
-        else:
-            model = StochCon(Recipe.from_dict(read_manifest(path).recipe))
-            take_weights(model, Weights.read(path))
-        return cls(path.stem, model, model.recipe.preprocessing)
+            run = load_run(path)
+            return cls(path.name, run.model, run.recipe.preprocessing)
+        recipe = Recipe.from_dict(read_manifest(path).recipe)
+        model = StochCon(recipe)
+        take_weights(model, Weights.read(path))
+        return cls(path.stem, model, recipe.preprocessing)
 
     @classmethod
     def untouched(cls, weights: Path, size: int, policy: Literal["crop", "squash"]) -> "Network":

@@ -76,8 +76,7 @@ def take_weights(model: Encoder, weights: Weights) -> Taken:
             raise ValueError(f"{weights.path} does not hold the backbone of {model.recipe.name}: {lack}")
     taken = {name: state[name] for name in fits if name.partition(".")[0] in parts}
     model.load_state_dict(taken, strict=False)
-    told = taken.keys() | {"mean", "std"}  # pixels are normalised as the recipe says
-    left = tuple(name.removeprefix("backbone.") for name in state if name not in told)
+    left = tuple(name.removeprefix("backbone.") for name in state if name not in taken)
     return Taken(tuple(parts), left)
 
 
@@ -162,7 +161,8 @@ def _read_onnx(path: Path) -> dict[str, Tensor]:
     found = {}
     for tensor in onnx.load(path).graph.initializer:
         name = tensor.name.removesuffix("_float16")
-        if name.startswith("model."):
+        # The pixels' mean and deviation are the recipe's.
+        if name.startswith("model.") and name not in ("model.mean", "model.std"):
             values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
             found[name.removeprefix("model.")] = values.float() if values.is_floating_point() else values
     return found

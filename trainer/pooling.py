@@ -14,7 +14,7 @@ LEVELS = (7.0, 4.0)
 Over Tiny ImageNet, with the ImageNet weights of EfficientNet-Lite0, each part then varies as much.
 """
 
-_SCALE = 32.0
+SCALE = 32.0
 """With it, features of those weights deviate by about 1 each, as rho and g expect of what they learn from."""
 
 _POWER = 3.0
@@ -38,7 +38,7 @@ def pool(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
         return generalised
     parts = [generalised, *map(_deviation, stages[-3:-1])]
     weighted = [weight * F.normalize(part) for weight, part in zip((1.0, *LEVELS), parts, strict=True)]
-    return _SCALE * torch.cat(weighted, dim=1)
+    return SCALE * torch.cat(weighted, dim=1)
 
 
 def num_pooled(channels: Sequence[int], pooling: Pooling) -> int:
