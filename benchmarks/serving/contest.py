@@ -152,8 +152,13 @@ class Contest:
         tried = entrant or self.start(subject, 1)
         rates = {}
         for number in connections:
-            row, _ = self.measure(TRIAL, tried, connections=number, measured_s=self.scale.trial_s)
-            rates[number] = 0.0 if row["errors"] else row["rate"]
+            try:
+                row, _ = self.measure(TRIAL, tried, connections=number, measured_s=self.scale.trial_s)
+            except NotServing:
+                tried.server.check()  # One that refuses all of a load speaks against its setting alone.
+                rates[number] = 0.0
+            else:
+                rates[number] = 0.0 if row["errors"] else row["rate"]
         if entrant is None:
             tried.server.stop()
         best = max(rates, key=lambda number: rates[number])

@@ -57,6 +57,14 @@ def test_a_server_that_answers_nothing_ends_the_run(contest: Contest) -> None:
         contest.measure("throughput", entrant(contest, "fails"), requests=30)
 
 
+def test_a_trial_in_which_nothing_succeeds_speaks_against_the_setting_alone(contest: Contest) -> None:
+    peer = entrant(contest, "fails")
+    assert contest._try(peer.subject, [1, 2], peer) == (0.0, 1)
+    peer.server.stop()
+    with pytest.raises(NotServing):
+        contest._try(peer.subject, [1], peer)
+
+
 def test_a_server_that_has_ended_ends_the_run(contest: Contest) -> None:
     peer = entrant(contest, "fine")
     peer.server.stop()
