@@ -15,7 +15,7 @@ import orjson
 from contracts.codes import check_length
 from contracts.errors import InvalidItem, InvalidQuery
 from contracts.quoting import quote
-from index.protocol import Item
+from index.protocol import Item, Metadata
 
 MAX_ID_BYTES = 255
 MAX_METADATA_KEYS = 64
@@ -64,7 +64,7 @@ def to_row(item: Item, code_bytes: int) -> Row:
         _check_text(item.id, "label", item.label)
     if item.uri is not None:
         _check_text(item.id, "uri", item.uri)
-    return item.id, item.code, item.label, _encode_metadata(item), item.uri
+    return item.id, item.code, item.label, encode_metadata(item.id, item.metadata), item.uri
 
 
 def to_metadata(text: str) -> dict[str, Any]:
@@ -103,26 +103,25 @@ def _check_text(item_id: str, what: str, text: str) -> None:
         ) from exc
 
 
-def _encode_metadata(item: Item) -> str:
-    """Canonical JSON: filters compare its text, so every value has one spelling."""
-    metadata = item.metadata
+def encode_metadata(item_id: str, metadata: Metadata) -> str:
+    """Canonical JSON: filters compare its text, so every value has one spelling. Raises InvalidItem."""
     if not isinstance(metadata, Mapping):
-        raise InvalidItem(f"item {item.id!r}: metadata is {type(metadata).__name__}: give a flat object")
+        raise InvalidItem(f"item {item_id!r}: metadata is {type(metadata).__name__}: give a flat object")
     if not metadata:
         return "{}"
     if len(metadata) > MAX_METADATA_KEYS:
         raise InvalidItem(
-            f"item {item.id!r}: metadata has {len(metadata)} keys and the limit is {MAX_METADATA_KEYS}"
+            f"item {item_id!r}: metadata has {len(metadata)} keys and the limit is {MAX_METADATA_KEYS}"
         )
     for key, value in metadata.items():
         if not isinstance(key, str) or not is_metadata_key(key):
             raise InvalidItem(
-                f"item {item.id!r}: the metadata key {key!r} is not allowed: "
+                f"item {item_id!r}: the metadata key {key!r} is not allowed: "
                 "use a letter or underscore, then up to 63 letters, digits and underscores"
             )
         if not is_metadata_value(value):
             raise InvalidItem(
-                f"item {item.id!r}: the metadata value of {key!r} is {quote(value)} "
+                f"item {item_id!r}: the metadata value of {key!r} is {quote(value)} "
                 f"({type(value).__name__}): give a string, a finite number (integers of 64 bits), "
                 "a boolean, null or a list of strings"
             )
@@ -130,11 +129,11 @@ def _encode_metadata(item: Item) -> str:
         encoded = orjson.dumps(metadata if isinstance(metadata, dict) else dict(metadata))
     except orjson.JSONEncodeError as exc:
         raise InvalidItem(
-            f"item {item.id!r}: metadata cannot be written as JSON ({exc}): send UTF-8"
+            f"item {item_id!r}: metadata cannot be written as JSON ({exc}): send UTF-8"
         ) from exc
     if len(encoded) > MAX_METADATA_BYTES:
         raise InvalidItem(
-            f"item {item.id!r}: metadata has {len(encoded)} bytes of JSON and the limit is "
+            f"item {item_id!r}: metadata has {len(encoded)} bytes of JSON and the limit is "
             f"{MAX_METADATA_BYTES}"
         )
     return encoded.decode()

@@ -1,5 +1,7 @@
 """The FastAPI application, built from its settings."""
 
+import math
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -11,29 +13,41 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from contracts.errors import InvalidInput, NotFound
+from contracts.errors import InvalidInput, NotFound, StochConError
 from service.context import Context
 from service.edge import Edge
 from service.encoding.providers import usable_cores
 from service.engine import Engine
+from service.jobs.jobs import Jobs
+from service.jobs.ledger import Ledger
+from service.jobs.opening import open_ledger
+from service.jobs.roots import Roots
 from service.metrics import Metrics
 from service.openapi import describe_app
 from service.problems import describe_fault, method_problem_response
-from service.routers import collections, encoding, health, items, models, pages, search
+from service.routers import collections, encoding, health, items, jobs, models, pages, search
 from service.settings import Settings, check_exposure
 
-_ROUTERS = (encoding, search, items, collections, models, health, pages)
+_ROUTERS = (encoding, search, items, collections, jobs, models, health, pages)
 
 _TITLE = "StochCon"
 _DESCRIPTION = "Images go in, 2048-bit codes come out; codes are kept, searched and classified."
 
 
-def create_app(settings: Settings, engine: Engine | None = None, metrics: Metrics | None = None) -> FastAPI:
-    """The service as an ASGI app. It owns `engine`, or opens one, from its start to its end.
+def create_app(
+    settings: Settings,
+    engine: Engine | None = None,
+    metrics: Metrics | None = None,
+    ledger: Ledger | None = None,
+    stopping: threading.Event | None = None,
+) -> FastAPI:
+    """The service as an ASGI app. It owns `engine` and `ledger`, or opens them, from its start to its end.
 
-    Raises ValueError for settings that would let others in without a key.
+    `stopping` is set by whoever runs the app when it is about to end. Raises ValueError for settings that
+    would let others in without a key, and for a root that is not there.
     """
     check_exposure(settings)
+    roots = Roots(settings.roots)
     counted = metrics or Metrics()
 
     @asynccontextmanager
@@ -41,16 +55,21 @@ def create_app(settings: Settings, engine: Engine | None = None, metrics: Metric
         opened = engine
         if opened is None:
             opened = await anyio.to_thread.run_sync(_open, settings, counted)
+        kept = ledger or await anyio.to_thread.run_sync(open_ledger, settings.data, settings.redis_address)
         counted.observe(
             queue_images=lambda: opened.num_pending,
             is_ready=lambda: opened.is_started,
             collections=opened.collections,
+            waiting_shards=lambda: _num_waiting(kept),
         )
         threads = anyio.CapacityLimiter(max(4, 2 * usable_cores()))
-        app.state.context = Context(opened, settings, counted, threads)
+        jobs_in = Jobs(kept, roots, opened)
+        ending = stopping or threading.Event()
+        app.state.context = Context(opened, jobs_in, settings, counted, threads, ending)
         try:
             yield
         finally:
+            await anyio.to_thread.run_sync(kept.close)
             await anyio.to_thread.run_sync(opened.close)
 
     app = FastAPI(
@@ -79,6 +98,13 @@ def _open(settings: Settings, metrics: Metrics) -> Engine:
         engine.close()
         raise
     return engine
+
+
+def _num_waiting(ledger: Ledger) -> float:
+    try:
+        return ledger.num_waiting()
+    except StochConError:
+        return math.nan  # The other metrics can be told all the same.
 
 
 async def _on_routing_error(request: Request, exc: Exception) -> Response:

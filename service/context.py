@@ -1,6 +1,7 @@
-"""What the routes share: the engine, the settings, the metrics, and threads for work that blocks."""
+"""What the routes share: engine, jobs, settings, metrics, and threads for work that blocks."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from contracts.errors import InvalidImage, StochConError, TooLarge
 from service.edge import ClientGone
 from service.encoding.encoding import Encoding
 from service.engine import Engine
+from service.jobs.jobs import Jobs
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -27,10 +29,13 @@ class Context:
     """Made once for an app; found by `context_of`."""
 
     engine: Engine
+    jobs: Jobs
     settings: Settings
     metrics: Metrics
     threads: anyio.CapacityLimiter
     """Bounds the threads that wait for the store."""
+    stopping: threading.Event
+    """Set once the service was told to stop: no new work should come."""
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what blocks in a thread. A write that has begun ends whatever becomes of its client."""

@@ -175,6 +175,10 @@ class Engine:
         """The model that a collection is bound to; the active one for a default not made yet."""
         return self._find(collection) or self.active.ref()
 
+    def model_for(self, collection: str) -> ModelRef:
+        """The model that writes to a collection are bound to; the active one if it is not made yet."""
+        return self._find(collection, is_written=True) or self.active.ref()
+
     def _search(
         self, queries: Sequence[Query], options: SearchOptions, labelled_only: bool
     ) -> list[SearchResult]:
@@ -247,7 +251,7 @@ class Engine:
             return []
         for position, item in enumerate(items):
             check_item(item, position)
-        bound = self._find(collection, is_written=True) or self.active.ref()
+        bound = self.model_for(collection)
         images = [item.image for item in items if item.image is not None]
         encodings = iter(self._encode_for(images, bound, collection))
         if len(images) < len(items):

@@ -47,6 +47,9 @@ class Metrics:
         self._queue = Gauge(
             "stochcon_queue_images", "Images taken in and not yet answered.", registry=registry
         )
+        self._waiting = Gauge(
+            "stochcon_jobs_waiting_shards", "Parts of jobs that wait for a worker.", registry=registry
+        )
         self._ready = Gauge("stochcon_ready", "1 while the model is loaded and works.", registry=registry)
 
     def observe(
@@ -54,10 +57,12 @@ class Metrics:
         queue_images: Callable[[], float],
         is_ready: Callable[[], bool],
         collections: Callable[[], Iterable[CollectionInfo]],
+        waiting_shards: Callable[[], float],
     ) -> None:
         """Where to read, at each scrape, what is a state rather than an event."""
         self._queue.set_function(queue_images)
         self._ready.set_function(is_ready)
+        self._waiting.set_function(waiting_shards)
         self._registry.register(_Collections(collections))
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import schemas
+from service.jobs.job import JobSpec
 from service.problems import PROBLEM_JSON
 
 _REF = "#/components/schemas/{model}"
@@ -16,9 +17,9 @@ _IMAGE = {"type": "string", "format": "binary"}
 _PROBLEMS = {
     "401": "The API key is missing or wrong.",
     "403": "A web page of another origin may have sent it, and there is no API key.",
-    "404": "No such item, collection or model.",
+    "404": "No such item, collection, job or model.",
     "408": "The rest of the body did not come in time.",
-    "409": "Codes of another model.",
+    "409": "Codes of another model, or a job in another state.",
     "413": "A body, an image or a list over its limit.",
     "415": "A body of a type that is not read here.",
     "422": "Content that cannot be used.",
@@ -34,6 +35,7 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     schemas.PutItemRequest,
     schemas.NewItemFields,
     schemas.Problem,
+    JobSpec,
 )
 
 
@@ -66,6 +68,12 @@ def image_or_json(
             for name, schema in properties.items()
         ]
     return extra
+
+
+def json_only(request: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` of a call that takes JSON."""
+    schema = {"schema": {"$ref": _REF.format(model=request.__name__)}, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": schema}}}
 
 
 def describe_app(app: FastAPI) -> dict[str, Any]:

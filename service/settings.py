@@ -2,9 +2,10 @@
 
 import ipaddress
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.model_file import SHIPPED_MODELS
 from contracts.pixels import ImageLimits
@@ -35,6 +36,16 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1)
     """Threads of the model, of decoding and of search; the cores that the process may use if not given."""
 
+    roots: Annotated[tuple[str, ...], NoDecode] = ()
+    """Folders, and URLs such as `s3://bucket/prefix`, that jobs may read; in the variable with commas
+    between them."""
+    redis_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("redis_url", "STOCHCON_REDIS_URL")
+    )
+    """Where jobs are kept, for workers on any host; a file in the data folder if not given."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes for jobs that the service starts when there are any: by default one, and none with Redis."""
+
     max_image_bytes: int = Field(default=32 * 2**20, gt=0)
     max_image_pixels: int = Field(default=100_000_000, gt=0)
     max_images: int = Field(default=64, gt=0)
@@ -53,6 +64,25 @@ class Settings(BaseSettings):
     """Images that wait for their codes at once; beyond, 429."""
     max_queue_bytes: int = Field(default=256 * 2**20, gt=0)
     """Bytes of image files that wait for decoding at once; beyond, 429."""
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def redis_address(self) -> str | None:
+        """URL of Redis, with the password that may be in it."""
+        return None if self.redis_url is None else self.redis_url.get_secret_value()
+
+    @property
+    def num_workers(self) -> int:
+        """Worker processes of the service's own."""
+        if self.workers is not None:
+            return self.workers
+        return 0 if self.redis_url else 1
 
     def encoder_settings(self) -> EncoderSettings:
         """The part that the encoder needs."""

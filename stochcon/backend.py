@@ -5,11 +5,14 @@ Every error is one of `contracts.errors`, the same on both sides.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from contracts.errors import StochConError
 from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item, ModelRef
 from stochcon.results import Classification, Encoding, ModelInfo, NewItem, SearchAnswer
+
+if TYPE_CHECKING:
+    from stochcon.jobs_client import JobsClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +98,8 @@ class Backend(ImageEncoder, Protocol):
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection and its items. Raises NotFound."""
+        ...
+
+    def jobs(self) -> "JobsClient | None":
+        """The jobs of the service, or None where there is no service to do any."""
         ...

@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from contracts.errors import NotFound, StochConError, StoreLocked
-from stochcon.commands import collections, items, models
+from stochcon.commands import collections, items, jobs, models
 from stochcon.commands.index_images import index_images
-from stochcon.commands.options import DataOption, ModelsOption
+from stochcon.commands.options import DataOption, ModelsOption, RootOption
 from stochcon.commands.query import classify, encode, search
+from stochcon.commands.worker import worker
 from stochcon.extras import MissingExtra, require
 from stochcon.opening import read_settings
 from stochcon.output import say
@@ -31,6 +32,8 @@ app.command("classify")(classify)
 app.add_typer(items.app, name="items")
 app.add_typer(collections.app, name="collections")
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
+app.command("worker")(worker)
 
 HANDED_ON = {
     "train": "Train a model.",
@@ -63,6 +66,11 @@ def serve(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Let other machines in without an API key.")
     ] = None,
+    roots: RootOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes for jobs, started when there are any [1].", min=0),
+    ] = None,
 ) -> None:
     """Run the service until it is told to stop."""
     settings = read_settings(
@@ -74,12 +82,16 @@ def serve(
         provider=provider,
         threads=threads,
         insecure=insecure,
+        roots=tuple(roots) if roots else None,
+        workers=workers,
     )
+    from service.jobs.roots import Roots
     from service.server import run as run_server
     from service.settings import check_exposure
 
     try:
         check_exposure(settings)
+        Roots(settings.roots)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
     run_server(settings)

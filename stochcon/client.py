@@ -21,6 +21,7 @@ from contracts.codes import to_text
 from contracts.errors import InvalidInput, StochConError, TooLarge
 from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item
 from stochcon import wire
+from stochcon.jobs_client import JobsClient
 from stochcon.results import Classification, Encoding, ImageLike, ModelInfo, NewItem, SearchAnswer
 from stochcon.transport import Transport
 
@@ -60,6 +61,11 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+    @property
+    def jobs(self) -> JobsClient:
+        """Sources that the service indexes in the background."""
+        return JobsClient(self._transport)
 
     def ready(self) -> dict[str, Any]:
         """What `/readyz` says: model, provider and precision in use. Raises BackendUnavailable."""

@@ -1,23 +1,24 @@
-"""Filling a collection from a source: what is there is skipped, the rest is encoded and stored.
+"""Filling a collection from images: what is there is skipped, the rest is encoded and stored.
 
-A few threads read and encode batches while this one walks the source and stores codes, in order. Each
+A few threads read and encode batches while this one walks the images and stores codes, in order. Each
 batch is stored as soon as it is encoded, so what is counted as done is done, whatever happens next.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from contracts.errors import InvalidInput, InvalidItem, TooLarge
-from index.protocol import Item
+from contracts.errors import InvalidInput, InvalidItem, StochConError, TooLarge
+from index.protocol import Item, Metadata, ModelRef
 from stochcon.backend import Backend
 from stochcon.results import Encoding
-from stochcon.sources import Failure, Source, SourceImage, read_image
+from stochcon.sources.source import Failure, Source, SourceImage, read_image
 
 LOOKUP_IMAGES = 256
 """Images looked up in the collection at once."""
@@ -25,6 +26,16 @@ BATCH_IMAGES = 64
 BATCH_BYTES = 32 * 2**20
 BATCHES_UNDER_WAY = 3
 """Batches in memory: enough to read one and store one while the model works on a third."""
+
+
+class IndexingBackend(Protocol):
+    """The part of a `stochcon.backend.Backend` that indexing uses."""
+
+    def encode_many(self, images: Sequence[bytes]) -> list[Encoding | StochConError]: ...
+
+    def get_many(self, collection: str, ids: Sequence[str]) -> list[Item | None]: ...
+
+    def upsert(self, collection: str, items: Sequence[Item], model: ModelRef) -> None: ...
 
 
 @dataclass(slots=True)
@@ -57,20 +68,22 @@ _Encoded = list[tuple[_Change, Encoding | Failure]]
 class Indexing:
     """One run into one collection."""
 
-    backend: Backend
+    backend: IndexingBackend
     collection: str
     on_progress: Callable[[Counts], None]
     on_failure: Callable[[Failure], None]
     should_stop: Callable[[], bool] = lambda: False
     """Asked before each batch; once it says so, what is under way is finished and nothing more is begun."""
+    metadata: Metadata = field(default_factory=dict)
+    """Put on every item."""
     counts: Counts = field(default_factory=Counts)
 
-    def run(self, source: Source) -> None:
-        """Index one source. Raises what the backend raises for more than a single image."""
+    def run(self, images: Iterable[SourceImage | Failure]) -> None:
+        """Index images. Raises what the backend raises for more than a single image."""
         under_way: deque[Future[_Encoded]] = deque()
         pool = ThreadPoolExecutor(BATCHES_UNDER_WAY, thread_name_prefix="encode")
         try:
-            for batch in _batches(self._changes(source)):
+            for batch in _batches(self._changes(iter(images))):
                 under_way.append(pool.submit(self._encode, batch))
                 if len(under_way) == BATCHES_UNDER_WAY:
                     self._store(under_way.popleft().result())
@@ -81,27 +94,14 @@ class Indexing:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def prune(self, source: Source) -> int:
-        """Delete the items of `source` whose file is gone, and return how many they were."""
-        deleted = 0
-        after: str | None = None
-        while page := self.backend.list_items(self.collection, after, limit=1000):
-            after = page[-1].id
-            gone = [
-                item.id
-                for item in page
-                if item.uri and item.uri.startswith(source.uri_prefix) and not _file_exists(item.uri)
+    def _changes(self, entries: Iterator[SourceImage | Failure]) -> Iterator[_Change]:
+        """Images that are not in the collection as they are now."""
+        while not self.should_stop() and (group := list(islice(entries, LOOKUP_IMAGES))):
+            images = [
+                replace(entry, metadata={**entry.metadata, **self.metadata})
+                for entry in group
+                if isinstance(entry, SourceImage)
             ]
-            for id in gone:
-                self.backend.delete(self.collection, id)
-            deleted += len(gone)
-        return deleted
-
-    def _changes(self, source: Source) -> Iterator[_Change]:
-        """Images of `source` that are not in the collection as they are now."""
-        walk = source.walk()
-        while not self.should_stop() and (group := list(islice(walk, LOOKUP_IMAGES))):
-            images = [entry for entry in group if isinstance(entry, SourceImage)]
             for entry in group:
                 if isinstance(entry, Failure):
                     self._fail(entry)
@@ -110,7 +110,8 @@ class Indexing:
                 if kept and _is_unchanged(image, kept):
                     self.counts.unchanged += 1
                 elif kept and _belongs_elsewhere(image, kept):
-                    self._fail(Failure(image.id, f"the id is taken by {kept.uri}: index with --prefix"))
+                    reason = f"the id is taken by {kept.uri}: index it with --prefix"
+                    self._fail(Failure(image.id, reason, image.place))
                 else:
                     yield _Change(image, kept)
             self.on_progress(self.counts)
@@ -129,7 +130,7 @@ class Indexing:
             if isinstance(result, Encoding):
                 done.append((change, result))
             elif isinstance(result, (InvalidInput, TooLarge)):
-                done.append((change, Failure(change.image.id, str(result))))
+                done.append((change, Failure(change.image.id, str(result), change.image.place)))
             else:
                 raise result
         return done
@@ -151,7 +152,7 @@ class Indexing:
             self.backend.upsert(self.collection, items, stored[0][1].model)
         except InvalidItem as exc:
             if len(stored) == 1:
-                self._fail(Failure(items[0].id, str(exc)))
+                self._fail(Failure(items[0].id, str(exc), stored[0][0].image.place))
                 return
             for one in stored:  # One bad id or label refuses the whole write: find out which.
                 self._upsert([one])
@@ -165,6 +166,23 @@ class Indexing:
     def _fail(self, failure: Failure) -> None:
         self.counts.failed += 1
         self.on_failure(failure)
+
+
+def prune(backend: Backend, collection: str, source: Source) -> int:
+    """Delete the items of `source` whose file is gone, and return how many they were."""
+    deleted = 0
+    after: str | None = None
+    while page := backend.list_items(collection, after, limit=1000):
+        after = page[-1].id
+        gone = [
+            item.id
+            for item in page
+            if item.uri and item.uri.startswith(source.uri_prefix) and not _file_exists(item.uri)
+        ]
+        for id in gone:
+            backend.delete(collection, id)
+        deleted += len(gone)
+    return deleted
 
 
 def _batches(changes: Iterator[_Change]) -> Iterator[list[_Change]]:
@@ -184,13 +202,14 @@ def _item(change: _Change, encoding: Encoding) -> Item:
     """The item to store; a label and metadata given by other means stay."""
     image, kept = change.image, change.kept
     label = kept.label if kept and image.label is None else image.label
-    metadata = {**(kept.metadata if kept else {}), **image.version}
+    metadata = {**(kept.metadata if kept else {}), **image.metadata, **image.version}
     return Item(image.id, encoding.code, label, metadata, image.uri)
 
 
 def _is_unchanged(image: SourceImage, kept: Item) -> bool:
-    same_version = all(kept.metadata.get(key) == value for key, value in image.version.items())
-    return same_version and kept.uri == image.uri and image.label in (None, kept.label)
+    wanted = {**image.metadata, **image.version}
+    is_same = all(key in kept.metadata and kept.metadata[key] == value for key, value in wanted.items())
+    return is_same and kept.uri == image.uri and image.label in (None, kept.label)
 
 
 def _belongs_elsewhere(image: SourceImage, kept: Item) -> bool:

@@ -1,17 +1,16 @@
 """The backend in this process: models and store opened here, for want of a service."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from contracts.errors import InvalidModel, NotFound, StochConError
 from index.protocol import CollectionInfo, Item, ModelRef
 from service import queries
-from service.encoding.encoder import Encoder
-from service.encoding.encoding import Encoding as ServiceEncoding
 from service.engine import Engine
 from service.models import ModelFile, ModelFolder
 from service.settings import Settings
 from stochcon.backend import Query
 from stochcon.client import to_bytes
+from stochcon.encoders import ModelEncoder, with_model
 from stochcon.results import Classification, Encoding, LabelScore, ModelInfo, NewItem, SearchAnswer
 
 
@@ -21,7 +20,7 @@ class LocalEncoder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = ModelFolder(settings.models)
-        self._encoder: Encoder | None = None
+        self._encoder: ModelEncoder | None = None
 
     def active_model(self) -> ModelRef:
         return self._active().ref()
@@ -34,10 +33,9 @@ class LocalEncoder:
         return _model_infos(self._folder, active)
 
     def encode_many(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
-        active = self._active()
         if self._encoder is None:
-            self._encoder = Encoder(active.path, active.manifest, self._settings.encoder_settings())
-        return _encodings(self._encoder.encode_many(images), active.ref(self._encoder.provider))
+            self._encoder = ModelEncoder(self._active(), self._settings)
+        return self._encoder.encode_many(images)
 
     def close(self) -> None:
         if self._encoder is not None:
@@ -61,7 +59,7 @@ class LocalBackend:
 
     def encode_many(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
         results = self._engine.encode_many(images)
-        return _encodings(results, self._engine.active.ref(self._engine.encoder.provider))
+        return with_model(results, self._engine.active.ref(self._engine.encoder.provider))
 
     def search(self, query: Query) -> SearchAnswer:
         result = self._engine.search(_question(query), _options(query))
@@ -116,19 +114,11 @@ class LocalBackend:
     def delete_collection(self, name: str) -> None:
         self._engine.delete_collection(name)
 
+    def jobs(self) -> None:
+        return None
+
     def close(self) -> None:
         self._engine.close()
-
-
-def _encodings(
-    results: Iterable[ServiceEncoding | StochConError], model: ModelRef
-) -> list[Encoding | StochConError]:
-    return [
-        Encoding(result.code, result.active_bits, result.entropy_bits, model)
-        if isinstance(result, ServiceEncoding)
-        else result
-        for result in results
-    ]
 
 
 def _question(query: Query) -> queries.Query:

@@ -6,6 +6,7 @@ from contracts.errors import InvalidItem, NotFound, StochConError
 from index.protocol import CollectionInfo, Item, ModelRef
 from stochcon.backend import Query
 from stochcon.client import Client
+from stochcon.jobs_client import JobsClient
 from stochcon.results import Classification, Encoding, ModelInfo, NewItem, SearchAnswer
 
 LARGEST_PAGE = 1000
@@ -23,6 +24,13 @@ class RemoteBackend:
             if info.active:
                 return ModelRef(info.id, info.name, info.num_bits)
         raise NotFound(f"{self._client.url} has no active model: see its log")
+
+    def model_of(self, collection: str) -> ModelRef:
+        """The model that a collection is bound to, or will be by its first item."""
+        try:
+            return self.collection(collection).model
+        except NotFound:
+            return self.active_model()
 
     def models(self) -> list[ModelInfo]:
         return self._client.models()
@@ -84,6 +92,9 @@ class RemoteBackend:
 
     def delete_collection(self, name: str) -> None:
         self._client.delete_collection(name)
+
+    def jobs(self) -> JobsClient:
+        return self._client.jobs
 
     def close(self) -> None:
         self._client.close()

@@ -6,7 +6,7 @@ came over HTTP or from a store in this process.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 from index.protocol import Hit, Metadata, ModelRef
 
@@ -41,6 +41,55 @@ class SearchAnswer:
     """For re-ranked answers: whether nothing left out can rank higher."""
     truncated: bool
     """Whether more than `k` items lie within `radius`."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job of the service at one moment."""
+
+    id: str
+    state: Literal["queued", "running", "paused", "done", "cancelled", "failed"]
+    source: str
+    collection: str
+    found: int
+    """Images that the scan has come across so far."""
+    added: int
+    updated: int
+    skipped: int
+    """Images that were there already, as they are."""
+    failed: int
+    scanned: bool
+    """Whether the source was scanned to its end, so that `found` is final."""
+    images_per_s: float
+    """Images dealt with, over the last minute."""
+    seconds_left: float | None
+    """At this rate; None while that cannot be known."""
+    workers: int
+    """Workers that are at it now."""
+    reason: str | None
+    """Why it failed, or what it waits for."""
+    created: str
+    """Times are in ISO 8601."""
+    started: str | None
+    finished: str | None
+
+    @property
+    def settled(self) -> int:
+        """Images that are dealt with, in whatever way."""
+        return self.added + self.updated + self.skipped + self.failed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.state in ("done", "cancelled", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An image that a job left out, and why."""
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """One HTTP exchange with the service: retries, and problems turned back into exceptions."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
+import orjson
 
 from contracts.errors import ERRORS_BY_SLUG, BackendUnavailable, Overloaded, StochConError
 
@@ -55,6 +56,29 @@ class Transport:
                 raise error
             retries_left -= 1
             time.sleep(min(error.retry_after_s, LONGEST_WAIT_S))
+
+    def events(self, path: str, silence_s: float) -> Iterator[tuple[str, Any]]:
+        """Server-sent events as pairs of name and parsed JSON, until the service ends the stream.
+
+        Raises as `request`, and BackendUnavailable after `silence_s` without a word.
+        """
+        timeout = httpx2.Timeout(silence_s)
+        name = ""
+        try:
+            with self._http.stream("GET", path, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error(response)
+                for line in response.iter_lines():
+                    key, _, value = line.partition(": ")
+                    if key == "event":
+                        name = value
+                    elif key == "data" and name == "error":
+                        raise from_problem(orjson.loads(value))
+                    elif key == "data":
+                        yield name, orjson.loads(value)
+        except httpx2.RequestError as exc:
+            raise BackendUnavailable(f"lost the connection to {self.url} ({exc}): is it still up?") from exc
 
     def close(self) -> None:
         """Close the connections."""

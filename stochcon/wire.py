@@ -7,7 +7,7 @@ from typing import Any
 from contracts.codes import to_text
 from contracts.errors import StochConError
 from index.protocol import CollectionInfo, Hit, Item, ModelRef
-from stochcon.results import Classification, Encoding, LabelScore, ModelInfo, NewItem, SearchAnswer
+from stochcon.results import Classification, Encoding, JobInfo, LabelScore, ModelInfo, NewItem, SearchAnswer
 from stochcon.transport import from_problem
 
 
@@ -67,4 +67,27 @@ def collection(entry: Mapping[str, Any]) -> CollectionInfo:
 def model_info(entry: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(
         entry["id"], entry["name"], entry["version"], entry["num_bits"], entry["active"], entry["manifest"]
+    )
+
+
+def job(entry: Mapping[str, Any]) -> JobInfo:
+    counts, spec = entry["counts"], entry["spec"]
+    return JobInfo(
+        id=entry["id"],
+        state=entry["state"],
+        source=spec["source"],
+        collection=spec["collection"],
+        found=counts["found"],
+        added=counts["added"],
+        updated=counts["updated"],
+        skipped=counts["skipped"],
+        failed=counts["failed"],
+        scanned=entry["scanned"],
+        images_per_s=entry["images_per_s"],
+        seconds_left=entry["seconds_left"],
+        workers=entry["workers"],
+        reason=entry["reason"],
+        created=entry["created"],
+        started=entry["started"],
+        finished=entry["finished"],
     )

@@ -1,5 +1,6 @@
 """The JSON of answers, written straight from the engine's values."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ from starlette.responses import Response
 
 from contracts.codes import to_text
 from index.protocol import CollectionInfo, Item, ModelRef, SearchResult
+from service.jobs.job import Job
 from service.models import ModelFile
 from service.queries import Classification
 
@@ -64,3 +66,34 @@ def model_card_body(model: ModelFile, is_active: bool) -> dict[str, Any]:
         "active": is_active,
         "manifest": model.manifest.model_dump(mode="json"),
     }
+
+
+def job_body(job: Job) -> dict[str, Any]:
+    counts = job.counts
+    return {
+        "id": job.id,
+        "state": job.state,
+        "counts": {
+            "found": counts.found,
+            "done": counts.added + counts.updated,
+            "added": counts.added,
+            "updated": counts.updated,
+            "skipped": counts.skipped,
+            "failed": counts.failed,
+        },
+        "scanned": job.is_scanned,
+        "images_per_s": round(job.rate, 2),
+        "seconds_left": None if job.seconds_left is None else round(job.seconds_left, 1),
+        "workers": job.num_workers,
+        "reason": job.reason,
+        "created": _time(job.created),
+        "started": _time(job.started),
+        "finished": _time(job.finished),
+        "spec": job.spec.model_dump(mode="json"),
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    )

@@ -18,8 +18,11 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=None, responses={200: {"model": Ready}})
 async def readyz(request: Request) -> Response:
-    """The model is loaded and works, or 503. Says what runs it, and in which precision."""
-    engine = context_of(request).engine
+    """The model is loaded and works, and the service is not about to stop, or 503. Says what runs it."""
+    context = context_of(request)
+    if context.stopping.is_set():
+        raise BackendUnavailable("the service is shutting down: ask another, or wait until it is back")
+    engine = context.engine
     if not engine.is_started:
         raise BackendUnavailable(
             f"the model does not run ({engine.failure}): look at the log and restart the service"

@@ -1,11 +1,10 @@
-"""`index`: put the images of folders and Parquet files into a collection."""
+"""`index`: put the images of folders, archives and the like into a collection."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,28 +15,35 @@ from stochcon.backend import Backend
 from stochcon.commands.options import (
     CollectionOption,
     DataOption,
+    ExcludeOption,
+    IncludeOption,
     JsonOption,
     ModelsOption,
     UrlOption,
     open_sources,
     opened,
 )
-from stochcon.indexing import Counts, Indexing
+from stochcon.indexing import Counts, Indexing, prune
 from stochcon.output import print_json, progress, say
-from stochcon.sources import Failure, Labels
+from stochcon.sources.source import Failure, Labels, SourceOptions, walk
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 def index_images(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, images or Parquet files.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Folders, images, archives, Parquet files, lists, or URLs."),
+    ],
     collection: CollectionOption = DEFAULT_COLLECTION,
     labels: Annotated[
         Labels, typer.Option("--labels", help="`folders`: the first sub-folder below PATH is the label.")
     ] = "none",
     prefix: Annotated[str, typer.Option("--prefix", help="Put this before every id.")] = "",
-    prune: Annotated[
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    delete_gone: Annotated[
         bool, typer.Option("--prune", help="Delete the items whose file below PATH is gone.")
     ] = False,
     as_json: JsonOption = False,
@@ -50,7 +56,10 @@ def index_images(
     An image that cannot be read is counted and listed with the reason; it never ends the run. Ctrl-C
     keeps what is done. With --json: a line for each failure, then one with the counts.
     """
-    sources = open_sources(paths, labels, prefix)
+    options = SourceOptions(
+        prefix=prefix, labels=labels, include=tuple(include or ()), exclude=tuple(exclude or ())
+    )
+    sources = open_sources(paths, options)
     deleted = 0
     with opened(data, models, url, make=True) as backend, _interruptible() as is_stopping:
         _check_model(backend, collection)
@@ -59,12 +68,12 @@ def index_images(
             run = Indexing(backend, collection, shown.update, _report(as_json), is_stopping)
             for path, source in zip(paths, sources, strict=True):
                 before = run.counts.done
-                run.run(source)
+                run.run(walk(source))
                 if run.counts.done == before and not is_stopping():
                     # Nothing is deleted here either: an empty folder may be a disk that is not mounted.
                     say(f"{path} holds no images")
-                elif prune and not is_stopping():
-                    deleted += run.prune(source)
+                elif delete_gone and not is_stopping():
+                    deleted += prune(backend, collection, source)
     _summarise(run.counts, deleted, as_json)
     if is_stopping():
         say("interrupted: what is counted above is stored, and the same command goes on from there")

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from stochcon.backend import Backend, ImageEncoder
-from stochcon.sources import Labels, Source, open_source
+from stochcon.sources.opening import open_source
+from stochcon.sources.source import Source, SourceOptions, SourceUnavailable
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of the store (STOCHCON_DATA; by default ./data).")
@@ -30,6 +31,17 @@ CodeOption = Annotated[str | None, typer.Option("--code", help="A code in base64
 KOption = Annotated[int, typer.Option("-k", help="How many neighbours.", min=1, max=1000)]
 RadiusOption = Annotated[
     int | None, typer.Option("--radius", help="Largest distance in bits, inclusive.", min=0)
+]
+RootOption = Annotated[
+    list[str] | None,
+    typer.Option("--root", help="Folder or URL that jobs may read; repeatable (STOCHCON_ROOTS)."),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--include", help="Take only images whose path matches, such as '*/2024/*'; repeatable."),
+]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Leave out images whose path matches; repeatable.")
 ]
 FilterOption = Annotated[
     str | None, typer.Option("--filter", help="""Filter as JSON: '{"metadata.year": {"gte": 2020}}'.""")
@@ -109,9 +121,9 @@ def read_image(path: Path | None) -> bytes | None:
         raise typer.BadParameter(f"{path} cannot be read: {exc.strerror}", param_hint="IMAGE") from exc
 
 
-def open_sources(paths: Sequence[Path], labels: Labels = "none", prefix: str = "") -> list[Source]:
-    """The sources at `paths`. One that there is not is wrong use."""
+def open_sources(paths: Sequence[str], options: SourceOptions = SourceOptions()) -> list[Source]:
+    """The sources at paths or URLs. One that there is not is wrong use."""
     try:
-        return [open_source(path, labels, prefix) for path in paths]
-    except ValueError as exc:
+        return [open_source(path, options) for path in paths]
+    except SourceUnavailable as exc:
         raise typer.BadParameter(str(exc), param_hint="PATH") from exc

@@ -31,8 +31,9 @@ from stochcon.commands.options import (
 from stochcon.indexing import BATCH_IMAGES
 from stochcon.output import print_json, print_table, say
 from stochcon.results import Encoding
-from stochcon.sources import Failure, FolderSource, Source, SourceImage
-from stochcon.sources import read_image as read_source_image
+from stochcon.sources.folder import FolderSource
+from stochcon.sources.source import Failure, Source, SourceImage, walk
+from stochcon.sources.source import read_image as read_source_image
 
 ImageArgument = Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="The image to ask about.")]
 IdOption = Annotated[str | None, typer.Option("--id", help="Ask about an item instead.")]
@@ -51,7 +52,7 @@ def encode(
     An image that cannot be encoded gives a line with its path and error, and exit code 1 at the end.
     """
     failed = False
-    sources = list(zip(paths, open_sources(paths), strict=True))
+    sources = list(zip(paths, open_sources([str(path) for path in paths]), strict=True))
     with opened_encoder(models, url) as encoder, ExitStack() as files:
         codes = files.enter_context(raw.open("wb")) if raw else None
         for line, code in _encoded(encoder, _images(sources)):
@@ -147,7 +148,7 @@ def _rows(hits: Sequence[Hit]) -> list[tuple[int, str, str | None]]:
 def _images(sources: Iterable[tuple[Path, Source]]) -> Iterator[tuple[str, bytes | str]]:
     """Name, and bytes or what is wrong, of each image in turn."""
     for path, source in sources:
-        for entry in source.walk():
+        for entry in walk(source):
             data = read_source_image(entry) if isinstance(entry, SourceImage) else entry
             name = str(path) if path.is_file() and isinstance(source, FolderSource) else str(path / entry.id)
             yield name, data.reason if isinstance(data, Failure) else data

@@ -7,9 +7,10 @@ import pytest
 
 from contracts.errors import BackendUnavailable, InvalidImage, InvalidItem, StochConError
 from index.protocol import Item, ModelRef
-from stochcon.indexing import BATCH_IMAGES, LOOKUP_IMAGES, Indexing
+from stochcon.indexing import BATCH_IMAGES, LOOKUP_IMAGES, Indexing, prune
 from stochcon.results import Encoding
-from stochcon.sources import open_source
+from stochcon.sources.opening import open_source
+from stochcon.sources.source import SourceOptions, walk
 from tests.tiny_images import write_parquet
 
 MODEL = ModelRef("m" * 64, "fake", 64)
@@ -68,7 +69,7 @@ def run(backend: DictBackend, *sources, **options):
     failures = []
     indexing = Indexing(backend, "default", lambda _: None, failures.append, **options)
     for source in sources:
-        indexing.run(source)
+        indexing.run(walk(source))
     counts = indexing.counts
     found = (counts.added, counts.updated, counts.unchanged, counts.failed)
     return found, {failure.id: failure.reason for failure in failures}
@@ -108,7 +109,7 @@ def test_new_labels_update_what_is_there(backend, tmp_path):
     (tmp_path / "photos" / "cats").mkdir(parents=True)
     (tmp_path / "photos" / "cats" / "a.jpg").write_text("a")
     run(backend, open_source(tmp_path / "photos"))
-    assert run(backend, open_source(tmp_path / "photos", "folders"))[0] == (0, 1, 0, 0)
+    assert run(backend, open_source(tmp_path / "photos", SourceOptions(labels="folders")))[0] == (0, 1, 0, 0)
     assert backend.items["cats/a.jpg"].label == "cats"
     assert run(backend, open_source(tmp_path / "photos"))[0] == (0, 0, 1, 0)
 
@@ -178,7 +179,7 @@ def test_an_id_of_another_file_that_is_still_there_is_not_taken_over(backend, tm
     assert counts == (1, 0, 0, 1)
     assert "--prefix" in failures["a.jpg"]
     assert backend.items["a.jpg"].code == b"one".ljust(8)
-    assert run(backend, open_source(tmp_path / "two", prefix="two/"))[0] == (1, 0, 0, 0)
+    assert run(backend, open_source(tmp_path / "two", SourceOptions(prefix="two/")))[0] == (1, 0, 0, 0)
 
 
 def test_a_folder_that_was_moved_takes_its_items_along(backend, folder):
@@ -196,8 +197,7 @@ def test_prune_deletes_the_items_of_files_that_are_gone_and_no_others(backend, f
     backend.items["by hand"] = Item("by hand", bytes(8))
     (folder / "3.jpg").unlink()
     (other / "x.jpg").unlink()
-    indexing = Indexing(backend, "default", lambda _: None, lambda _: None)
-    assert indexing.prune(open_source(folder)) == 1
+    assert prune(backend, "default", open_source(folder)) == 1
     assert backend.items.keys() == {"0.jpg", "1.jpg", "2.jpg", "4.jpg", "x.jpg", "by hand"}
 
 

@@ -1,12 +1,11 @@
 import os
+import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from stochcon.sources import Failure, SourceImage, open_source, read_image
-from tests.tiny_images import write_parquet
+from stochcon.sources.opening import open_source
+from stochcon.sources.source import Failure, SourceOptions, SourceUnavailable, read_image, walk
 
 
 def make(root: Path, *names: str) -> None:
@@ -16,12 +15,12 @@ def make(root: Path, *names: str) -> None:
         path.write_bytes(name.encode())
 
 
-def ids(path: Path, **options: str) -> list[str]:
-    return [entry.id for entry in open_source(path, **options).walk()]
+def ids(path: Path, options: SourceOptions = SourceOptions()) -> list[str]:
+    return [entry.id for entry in walk(open_source(path, options))]
 
 
 def failures(path: Path) -> dict[str, str]:
-    return {entry.id: entry.reason for entry in open_source(path).walk() if isinstance(entry, Failure)}
+    return {entry.id: entry.reason for entry in walk(open_source(path)) if isinstance(entry, Failure)}
 
 
 def test_a_folder_gives_what_looks_like_an_image_by_its_path(tmp_path):
@@ -55,7 +54,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path):
 def test_an_image_has_an_absolute_uri_a_size_and_a_time(tmp_path, monkeypatch):
     make(tmp_path, "my photos/ä b.jpg")
     monkeypatch.chdir(tmp_path)
-    (image,) = open_source(Path("my photos")).walk()
+    (image,) = walk(open_source(Path("my photos")))
     path = tmp_path / "my photos" / "ä b.jpg"
     assert image.uri == path.resolve().as_uri() == f"file://{tmp_path.resolve()}/my%20photos/%C3%A4%20b.jpg"
     assert image.uri.startswith(open_source(Path("my photos")).uri_prefix)
@@ -65,8 +64,9 @@ def test_an_image_has_an_absolute_uri_a_size_and_a_time(tmp_path, monkeypatch):
 
 def test_labels_are_the_first_sub_folder_only_when_asked_for(tmp_path):
     make(tmp_path, "top.jpg", "cats/a.jpg", "cats/kittens/b.jpg", "dogs/c.jpg")
-    assert [image.label for image in open_source(tmp_path).walk()] == [None] * 4
-    labels = {image.id: image.label for image in open_source(tmp_path, "folders").walk()}
+    assert [image.label for image in walk(open_source(tmp_path))] == [None] * 4
+    source = open_source(tmp_path, SourceOptions(labels="folders"))
+    labels = {image.id: image.label for image in walk(source)}
     assert labels == {
         "top.jpg": None,
         "cats/a.jpg": "cats",
@@ -77,7 +77,7 @@ def test_labels_are_the_first_sub_folder_only_when_asked_for(tmp_path):
 
 def test_a_prefix_is_put_before_every_id(tmp_path):
     make(tmp_path, "a.jpg", "b/c.jpg")
-    assert ids(tmp_path, prefix="2024/") == ["2024/a.jpg", "2024/b/c.jpg"]
+    assert ids(tmp_path, SourceOptions(prefix="2024/")) == ["2024/a.jpg", "2024/b/c.jpg"]
 
 
 def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
@@ -110,7 +110,7 @@ def test_a_device_or_a_pipe_named_like_an_image_is_a_failure_and_is_not_opened(t
 
 def test_a_file_that_goes_between_walk_and_read_is_a_failure(tmp_path):
     make(tmp_path, "a.jpg")
-    (image,) = open_source(tmp_path).walk()
+    (image,) = walk(open_source(tmp_path))
     (tmp_path / "a.jpg").unlink()
     assert "No such file" in read_image(image).reason
 
@@ -118,7 +118,7 @@ def test_a_file_that_goes_between_walk_and_read_is_a_failure(tmp_path):
 def test_a_file_far_over_any_limit_is_not_read(tmp_path):
     with (tmp_path / "a.jpg").open("wb") as file:
         file.truncate(2**40)
-    (image,) = open_source(tmp_path).walk()
+    (image,) = walk(open_source(tmp_path))
     assert "1099511627776 bytes" in read_image(image).reason
 
 
@@ -136,66 +136,41 @@ def test_a_single_file_is_a_source_whatever_its_name(tmp_path):
     assert open_source(tmp_path / "a.jpg").count() == 1
 
 
-def test_what_is_not_there_is_told(tmp_path):
-    with pytest.raises(ValueError, match="nothing does not exist"):
-        open_source(tmp_path / "nothing")
+def test_a_link_is_read_only_where_files_may_be_read(tmp_path):
+    make(tmp_path, "photos/a.jpg", "secret.jpg")
+    (tmp_path / "photos" / "b.jpg").symlink_to("a.jpg")
+    (tmp_path / "photos" / "c.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "photos" / "d.jpg").symlink_to(tmp_path / "missing.jpg")
+    photos = (tmp_path / "photos").resolve()
+    source = open_source(photos, admits=lambda path: path.resolve().is_relative_to(photos))
+    found = {entry.id: entry for entry in walk(source)}
+    assert read_image(found["b.jpg"]) == b"photos/a.jpg"
+    # Of what lies outside not even whether it exists is told.
+    assert found["c.jpg"].reason == found["d.jpg"].reason
+    assert found["c.jpg"].reason == "the file lies outside of the folders that may be read"
 
 
-def test_parquet_gives_its_rows_with_the_names_of_their_labels(tmp_path):
-    path = write_parquet(tmp_path / "a.parquet", [b"one", b"two", None], [2, 0, 1])
-    one, two, three = open_source(path).walk()
-    assert (one.id, one.label, read_image(one)) == ("0.png", "blue", b"one")
-    assert (two.id, two.label, read_image(two)) == ("1.png", "red", b"two")
-    assert two.uri == f"{path.resolve().as_uri()}#row=1"
-    assert two.uri.startswith(open_source(path).uri_prefix)
-    assert three == Failure("2.png", "row 2 has no image.bytes")
-    assert open_source(path).count() == 3
+def test_a_folder_whose_name_is_not_utf8_fails_its_images_by_a_printable_id(tmp_path):
+    make(tmp_path, os.fsdecode(b"caf\xe9/a.jpg"))
+    ((id, reason),) = failures(tmp_path).items()
+    assert "UTF-8" in reason
+    assert id.isascii()
 
 
-def test_parquet_rows_with_other_bytes_have_another_version(tmp_path):
-    versions = []
-    for data in (b"one", b"two", b"one"):
-        (image,) = open_source(write_parquet(tmp_path / "a.parquet", [data])).walk()
-        assert image.label is None
-        versions.append(image.version)
-    assert versions[0] == versions[2] != versions[1]
+def test_a_folder_that_goes_away_is_not_so_many_missing_files(tmp_path):
+    make(tmp_path, "photos/a.jpg")
+    source = open_source(tmp_path / "photos")
+    shutil.rmtree(tmp_path / "photos")
+    with pytest.raises(SourceUnavailable, match="no longer there"):
+        list(source.images(["a.jpg"]))
+    with pytest.raises(SourceUnavailable, match="cannot be read"):
+        list(source.scan())
 
 
-def test_parquet_rows_without_a_path_are_numbered(tmp_path):
-    images = pa.array([{"bytes": b"a"}, {"bytes": b"b"}], pa.struct([("bytes", pa.binary())]))
-    pq.write_table(pa.table({"image": images, "label": ["cat", None]}), tmp_path / "a.parquet")
-    found = list(open_source(tmp_path / "a.parquet", prefix="x/").walk())
-    assert [(image.id, image.label) for image in found] == [
-        ("x/a.parquet/000000000", "cat"),
-        ("x/a.parquet/000000001", None),
-    ]
-
-
-def test_label_numbers_without_names_stay_numbers(tmp_path):
-    images = pa.array([{"bytes": b"a", "path": "a"}] * 2)
-    table = pa.table({"image": images, "label": [7, 1]})
-    for metadata in ({}, {"huggingface": "not json"}, {"huggingface": '{"info": {"features": []}}'}):
-        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
-        assert [image.label for image in open_source(tmp_path / "a.parquet").walk()] == ["7", "1"]
-
-
-def test_parquet_of_another_shape_is_told_with_its_columns(tmp_path):
-    pq.write_table(pa.table({"picture": [b"a"], "label": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="picture, label"):
-        open_source(tmp_path / "a.parquet")
-    (tmp_path / "b.parquet").write_text("no Parquet")
-    with pytest.raises(ValueError, match="cannot be read as Parquet"):
-        open_source(tmp_path / "b.parquet")
-
-
-def test_damage_within_parquet_is_a_failure_after_the_rows_before_it(tmp_path):
-    path = tmp_path / "a.parquet"
-    rows = [{"bytes": os.urandom(1000), "path": f"{i}"} for i in range(512)]
-    pq.write_table(pa.table({"image": pa.array(rows)}), path, row_group_size=256, compression="snappy")
-    content = bytearray(path.read_bytes())
-    middle = len(content) * 3 // 4
-    content[middle : middle + 100_000] = bytes(100_000)
-    path.write_bytes(content)
-    entries = list(open_source(path).walk())
-    assert isinstance(entries[0], SourceImage)
-    assert isinstance(entries[-1], Failure)
+def test_a_scan_goes_on_after_a_file_that_is_gone(tmp_path):
+    make(tmp_path, "a.jpg", "b/c.jpg", "b/d.jpg", "e.jpg")
+    source = open_source(tmp_path)
+    (tmp_path / "b" / "c.jpg").unlink()
+    assert [entry.id for entry in source.scan("b/c.jpg")] == ["b/d.jpg", "e.jpg"]
+    shutil.rmtree(tmp_path / "b")
+    assert [entry.id for entry in source.scan("b/c.jpg")] == ["e.jpg"]

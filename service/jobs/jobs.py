@@ -1,0 +1,45 @@
+"""Jobs as the service takes them in: checked before they are queued."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import InvalidInput
+from index.items import encode_metadata
+from service.engine import Engine
+from service.jobs.job import Job, JobSpec
+from service.jobs.ledger import Ledger
+from service.jobs.roots import Roots
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The ledger, and what a job must be to get into it."""
+
+    ledger: Ledger
+    roots: Roots
+    engine: Engine
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Queue a job, its source named as it really is.
+
+        Raises InvalidInput for a source that is not there or may not be read, InvalidQuery for a bad
+        name of a collection, InvalidItem for bad metadata, and NotFound if the model of the collection is
+        not in the model folder.
+        """
+        encode_metadata("*", spec.metadata)  # Whatever is wrong would be wrong with every item.
+        source = self.roots.admit(spec.source)
+        if "://" not in source and not Path(source).exists():
+            raise InvalidInput(f"the source {spec.source} does not exist: check the path")
+        self.engine.models.get(self.engine.model_for(spec.collection).id)
+        return self.ledger.submit(spec.model_copy(update={"source": source}))
+
+    def cancel_or_forget(self, job_id: str) -> Job:
+        """Cancel a job, or remove it if it is over, and return it as it is then, or last was.
+
+        Raises NotFound, and JobConflict if it ends at this very moment.
+        """
+        job = self.ledger.job(job_id)
+        if job.is_open:
+            return self.ledger.cancel(job_id)
+        self.ledger.forget(job_id)
+        return job

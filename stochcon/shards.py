@@ -1,0 +1,154 @@
+"""What is to be done for a shard: the scan of a source, or the indexing of some of its images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from contracts.errors import StochConError
+from index.protocol import Item, ModelRef
+from service.jobs.job import Counts, JobFailure, JobSpec
+from service.jobs.ledger import SHARD_PLACES, Lease, Ledger, Scanned, cut
+from service.jobs.roots import Roots
+from stochcon.encoders import Encoders, ModelEncoder
+from stochcon.indexing import Indexing
+from stochcon.remote import RemoteBackend
+from stochcon.results import Encoding
+from stochcon.sources.opening import open_source
+from stochcon.sources.source import Failure, Place, Source, SourceOptions, SourceUnavailable
+
+SCANNED_AT_ONCE = 32 * SHARD_PLACES
+"""Images of a scan that are put into the ledger at once."""
+
+MAX_ATTEMPTS = 2
+"""How often whoever works on a shard may die. Then it is cut into smaller ones, until what kills is alone."""
+
+NUM_PARTS = 16
+"""Parts that such a shard is cut into."""
+
+
+class Interrupted(Exception):
+    """The shard was not finished, because it was asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Does shards. Safe to use from many threads."""
+
+    store: RemoteBackend
+    """The service that keeps items."""
+    encoders: Encoders
+    roots: Roots
+
+    def do(self, ledger: Ledger, lease: Lease, should_stop: Callable[[], bool]) -> None:
+        """Do a leased shard and complete it.
+
+        Raises Interrupted once `should_stop` says so, LeaseLost, SourceUnavailable, what the service and
+        the model raise, and BackendUnavailable if the ledger cannot be reached.
+        """
+        if lease.attempt > MAX_ATTEMPTS:
+            _set_aside(ledger, lease)
+        elif lease.is_scan:
+            self._scan(ledger, lease, should_stop)
+        else:
+            self._index(ledger, lease, should_stop)
+
+    def _scan(self, ledger: Ledger, lease: Lease, should_stop: Callable[[], bool]) -> None:
+        source = self._open(lease)
+        version = source.version
+        places: list[Place] = []
+        failures: list[JobFailure] = []
+        last = lease.scanned_to
+
+        def flush() -> None:
+            nonlocal last
+            last = places[-1] if places else last
+            ledger.extend(lease, Scanned(cut(places), failures, last, version))
+            places.clear()
+            failures.clear()
+
+        for entry in source.scan(lease.scanned_to):
+            if isinstance(entry, Failure):
+                failures.append(JobFailure(entry.id, entry.reason))
+                continue
+            places.append(entry.place)
+            if len(places) == SCANNED_AT_ONCE:
+                flush()
+                if should_stop():
+                    raise Interrupted
+        flush()
+        ledger.complete(lease)
+
+    def _index(self, ledger: Ledger, lease: Lease, should_stop: Callable[[], bool]) -> None:
+        collection = lease.spec.collection
+        failures: list[Failure] = []
+        run = Indexing(
+            _Target(self.encoders.of(self.store.model_of(collection)), self.store),
+            collection,
+            on_progress=lambda _: None,
+            on_failure=failures.append,
+            should_stop=should_stop,
+            metadata=lease.spec.metadata,
+        )
+        run.run(self._open(lease).images(lease.places))
+        if run.counts.done < len(lease.places):
+            raise Interrupted
+        counts = Counts(
+            added=run.counts.added,
+            updated=run.counts.updated,
+            skipped=run.counts.unchanged,
+            failed=run.counts.failed,
+        )
+        ledger.complete(lease, counts, [JobFailure(f.id, f.reason, f.place) for f in failures])
+
+    def _open(self, lease: Lease) -> Source:
+        spec = lease.spec
+        try:
+            # Links may have changed since the job was submitted.
+            path = self.roots.admit(spec.source)
+        except StochConError as exc:
+            raise SourceUnavailable(str(exc)) from exc
+        source = open_source(path, options_of(spec), self.roots.holds)
+        if lease.version is not None and source.version != lease.version:
+            raise SourceUnavailable(f"{spec.source} has changed since it was scanned: submit it again")
+        return source
+
+
+def options_of(spec: JobSpec) -> SourceOptions:
+    """How a job wants its source read."""
+    return SourceOptions(
+        prefix=spec.prefix,
+        labels=spec.labels,
+        label_column=spec.label_column,
+        metadata_columns=tuple(spec.metadata_columns),
+        include=tuple(spec.include),
+        exclude=tuple(spec.exclude),
+    )
+
+
+def _set_aside(ledger: Ledger, lease: Lease) -> None:
+    """Do not try a shard again whose workers die of it, or only in parts."""
+    what = f"{MAX_ATTEMPTS} workers died, or gave up, at it"
+    if lease.is_scan:
+        ledger.fail(lease, f"the source cannot be scanned: {what}; see their logs")
+    elif len(lease.places) > 1:
+        ledger.divide(lease, cut(lease.places, -(-len(lease.places) // NUM_PARTS)))
+    else:
+        (place,) = lease.places
+        failure = JobFailure(str(place), f"set aside, since {what}; see their logs", place)
+        ledger.complete(lease, Counts(failed=1), [failure])
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Encodes here, and keeps items there."""
+
+    encoder: ModelEncoder
+    store: RemoteBackend
+
+    def encode_many(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
+        return self.encoder.encode_many(images)
+
+    def get_many(self, collection: str, ids: Sequence[str]) -> list[Item | None]:
+        return self.store.get_many(collection, ids)
+
+    def upsert(self, collection: str, items: Sequence[Item], model: ModelRef) -> None:
+        self.store.upsert(collection, items, model)
