@@ -18,6 +18,7 @@ from contracts.errors import BackendUnavailable, InvalidQuery, ModelMismatch, St
 from index.catalog import Catalog
 from index.filters import Condition
 from index.gate import Gate
+from index.generations import collection_of
 from index.items import is_id, to_row
 from index.masks import Mask, Masks
 from index.opening import load
@@ -63,7 +64,7 @@ class Collection:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return collection_of(self.folder.name)
 
     def upsert(self, items: Sequence[Item]) -> None:
         """Insert or replace items, all or nothing; the last one of an id wins. Raises InvalidItem."""

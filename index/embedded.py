@@ -2,8 +2,9 @@
 
     data_dir/
         store.lock
+        generations.json            which folder is current, see `index.generations`
         collections/
-            <name>/
+            <name>/                 and <name>@2 and so on, where it has had other generations
                 catalog.sqlite      the truth
                 segments/           a cache of codes, made again whenever it does not match
 
@@ -23,14 +24,28 @@ from uuid import uuid4
 
 from contracts.codes import Codes
 from contracts.codes import num_bytes as code_bytes
-from contracts.errors import BackendUnavailable, NotFound
+from contracts.errors import BackendUnavailable, NotFound, StoreCorrupt
 from index.answers import nearest, rescored
 from index.catalog import Catalog
 from index.collection import CATALOG_NAME, SEGMENTS_NAME, Collection
 from index.filters import compile_filter
+from index.generations import (
+    FILE_NAME,
+    Generations,
+    collection_of,
+    read_generations,
+    write_generations,
+)
 from index.items import check_collection_name
 from index.lock import StoreLock
-from index.protocol import CollectionInfo, Item, ModelRef, SearchResult
+from index.protocol import (
+    CollectionInfo,
+    Item,
+    ModelRef,
+    SearchResult,
+    is_other_generation,
+    other_generation,
+)
 from index.search import Searcher
 from index.segment_files import sync_folder
 from index.segments import SEGMENT_SLOTS
@@ -44,6 +59,7 @@ class EmbeddedStore:
     """`index.protocol.Store` on SQLite and FAISS. A context manager."""
 
     def __init__(self, data_dir: Path, lock: StoreLock, num_threads: int, segment_slots: int) -> None:
+        self._data_dir = data_dir
         self._root = data_dir / _COLLECTIONS_NAME
         self._lock = lock
         self._num_threads = num_threads
@@ -52,6 +68,8 @@ class EmbeddedStore:
         # Guards the dictionary and the folders; never held during a search or a write of items.
         self._collections_lock = threading.Lock()
         self._collections: dict[str, Collection] = {}
+        """Current generations by name, and other ones by `other_generation(name)`."""
+        self._generations = Generations()
         self._is_closed = False
 
     @classmethod
@@ -97,7 +115,7 @@ class EmbeddedStore:
 
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
-        return [collection.info() for collection in self._each()]
+        return [collection.info() for collection in self._each(others=False)]
 
     def collection(self, name: str) -> CollectionInfo:
         """One collection, its sizes measured now. Raises NotFound."""
@@ -116,6 +134,58 @@ class EmbeddedStore:
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection, its items and its files, once calls under way are done. Raises NotFound."""
+        self.drop_other(name)
+        self._delete(name)
+
+    def stage(self, name: str, model: ModelRef) -> CollectionInfo:
+        """See to it that a collection has another generation, for the codes of `model`; see `Store.stage`."""
+        self.model(name)
+        other = other_generation(name)
+        kept = self.other_model(name)
+        if kept is not None and (kept.id, kept.num_bits) != (model.id, model.num_bits):
+            self.drop_other(name)
+        with self._collections_lock:
+            self._check_open()
+            if name not in self._collections:
+                raise _not_found(name)
+            if other not in self._collections:
+                # The file is written first: it may name a folder that is not there, but no folder may be
+                # there that it does not name.
+                folder = self._generations.new_folder(name)
+                self._write(self._generations.with_other(name, folder))
+                self._collections[other] = self._create(folder, model)
+        return self.collection(other)
+
+    def other_model(self, name: str) -> ModelRef | None:
+        """The model of a collection's other generation, or None."""
+        with self._collections_lock:
+            self._check_open()
+            collection = self._collections.get(other_generation(name))
+            return None if collection is None else collection.model
+
+    def drop_other(self, name: str) -> None:
+        """Delete a collection's other generation, if there is one, once calls under way are done."""
+        with suppress(NotFound):
+            self._delete(other_generation(name))
+
+    def switch(self, names: Sequence[str], active_model: str) -> None:
+        """Exchange current and other generations, and the active model, in one moment; see `Store.switch`."""
+        with self._collections_lock:
+            self._check_open()
+            for name in names:
+                if other_generation(name) not in self._collections:
+                    raise NotFound(f"collection {name!r} has no other generation")
+            self._write(self._generations.switched(frozenset(names), active_model))
+            for name in names:
+                other, found = other_generation(name), self._collections
+                found[name], found[other] = found[other], found[name]
+
+    @property
+    def active_model(self) -> str | None:
+        """Id of the model that was given to the last `switch`."""
+        return self._generations.active_model
+
+    def _delete(self, name: str) -> None:
         collection = self._find(name, None)
         collection.gate.shut()  # Outside the lock: calls on other collections need not wait.
         with self._collections_lock:
@@ -127,6 +197,12 @@ class EmbeddedStore:
                 doomed = self._root / f"{_TEMPORARY}deleted-{uuid4().hex}"
                 collection.folder.rename(doomed)
                 sync_folder(self._root)
+            kept = self._generations
+            after = (
+                kept.with_other(collection.name, None) if is_other_generation(name) else kept.without(name)
+            )
+            if after != kept:
+                self._write(after)
         with _translated(doomed):
             shutil.rmtree(doomed)
 
@@ -225,11 +301,11 @@ class EmbeddedStore:
                 collection.check_model(model)
             yield collection
 
-    def _each(self) -> Iterator[Collection]:
-        """The collections by name, each kept open while it is looked at."""
+    def _each(self, others: bool = True) -> Iterator[Collection]:
+        """The collections by name, each kept open while it is looked at; with or without `others`."""
         with self._collections_lock:
             self._check_open()
-            names = sorted(self._collections)
+            names = sorted(name for name in self._collections if others or not is_other_generation(name))
         for name in names:
             with suppress(NotFound), self._using(name) as collection:  # It may be deleted meanwhile.
                 yield collection
@@ -241,13 +317,13 @@ class EmbeddedStore:
             if collection is None:
                 if model is None:
                     raise _not_found(name)
+                check_collection_name(name)
                 collection = self._collections[name] = self._create(name, model)
             return collection
 
-    def _create(self, name: str, model: ModelRef) -> Collection:
-        check_collection_name(name)
+    def _create(self, folder_name: str, model: ModelRef) -> Collection:
         code_bytes(model.num_bits)
-        folder = self._root / name
+        folder = self._root / folder_name
         with _translated(folder):
             unfinished = self._root / f"{_TEMPORARY}new-{uuid4().hex}"
             (unfinished / SEGMENTS_NAME).mkdir(parents=True)
@@ -259,11 +335,38 @@ class EmbeddedStore:
 
     def _open_collections(self) -> None:
         with _translated(self._root):
+            self._generations = read_generations(self._data_dir)
             for folder in sorted(self._root.iterdir()):
                 if folder.name.startswith(_TEMPORARY):
                     shutil.rmtree(folder)
-                else:
-                    self._collections[folder.name] = Collection(folder, self._num_threads)
+                    continue
+                name = collection_of(folder.name)
+                if self._generations.other.get(name) == folder.name:
+                    name = other_generation(name)
+                elif self._generations.current_folder(name) != folder.name:
+                    raise StoreCorrupt(
+                        f"{folder} is not in {FILE_NAME}: restore that file from the same backup, or move "
+                        "the folder away if it is not needed"
+                    )
+                self._collections[name] = Collection(folder, self._num_threads)
+            self._forget_missing()
+
+    def _forget_missing(self) -> None:
+        """Forget generations whose making or deleting was cut off."""
+        known = self._generations
+        for name in {*known.current, *known.other}:
+            if name not in self._collections:
+                # The other generation goes first when a collection is deleted, so none is left here.
+                known = known.without(name)
+            elif other_generation(name) not in self._collections:
+                known = known.with_other(name, None)
+        if known != self._generations:
+            self._write(known)
+
+    def _write(self, generations: Generations) -> None:
+        with _translated(self._data_dir / FILE_NAME):
+            write_generations(self._data_dir, generations)
+        self._generations = generations
 
     def _close_collections(self) -> None:
         for collection in self._collections.values():

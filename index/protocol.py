@@ -13,6 +13,8 @@ from contracts.codes import Codes
 Metadata = Mapping[str, str | int | float | bool | list[str] | None]
 
 DEFAULT_COLLECTION = "default"
+_OTHER = "@other"
+
 MAX_K = 1000
 """Most hits of one search."""
 
@@ -74,6 +76,16 @@ class CollectionInfo:
     """Bytes on disk of catalogue (its share) and segments."""
     memory_bytes: int
     """Bytes of memory that the searchable form takes."""
+
+
+def other_generation(name: str) -> str:
+    """What the calls of a store know a collection's other generation by; see `Store.stage`."""
+    return name + _OTHER
+
+
+def is_other_generation(name: str) -> bool:
+    """Whether a name is one of `other_generation`."""
+    return name.endswith(_OTHER)
 
 
 class Store(Protocol):
@@ -149,6 +161,35 @@ class Store(Protocol):
         where: Mapping[str, Any] | None = None,
     ) -> SearchResult:
         """Nearest items by expected distance under the query's posterior, from float logits [num_bits]."""
+        ...
+
+    def stage(self, name: str, model: ModelRef) -> CollectionInfo:
+        """See to it that a collection has another generation beside its current one, for codes of `model`.
+
+        One of that model is kept, with what is in it; one of any other is deleted. All calls on items take
+        `other_generation(name)` for it, and `collections` leaves it out. Raises NotFound for the collection.
+        """
+        ...
+
+    def other_model(self, name: str) -> ModelRef | None:
+        """The model of a collection's other generation; None if it has none, or is not there itself."""
+        ...
+
+    def drop_other(self, name: str) -> None:
+        """Delete a collection's other generation, if there is one."""
+        ...
+
+    def switch(self, names: Sequence[str], active_model: str) -> None:
+        """Make the other generation of each of `names` the current one and the current one the other.
+
+        All of them and the active model change in one moment, durably, or nothing does. Raises NotFound for
+        a collection without another generation. No write to them may be under way.
+        """
+        ...
+
+    @property
+    def active_model(self) -> str | None:
+        """Id of the model that was given to the last `switch`."""
         ...
 
     def verify(self) -> list[str]:
