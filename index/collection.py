@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contracts.codes import Codes
 from contracts.errors import BackendUnavailable, InvalidQuery, ModelMismatch, StoreCorrupt
 from index.catalog import Catalog
 from index.filters import Condition
@@ -142,6 +143,20 @@ class Collection:
                 f"collection {self.name!r} keeps codes of model {_describe(self.model)} and these are of "
                 f"model {_describe(model)}: encode with the collection's model, or use another collection"
             )
+
+    def sample(self, count: int, rng: np.random.Generator) -> Codes:
+        """Codes of items drawn at random, with replacement: uint8 [count, num_bytes], or none if it is empty."""
+        snapshot = self._current
+        segments = [segment for segment in snapshot.segments.values() if segment.num_live]
+        if not segments:
+            return np.empty((0, self.layout.code_bytes), dtype=np.uint8)
+        num_live = np.array([segment.num_live for segment in segments])
+        chosen = rng.choice(len(segments), size=count, p=num_live / num_live.sum())
+        parts = []
+        for number, times in zip(*np.unique(chosen, return_counts=True), strict=True):
+            segment = segments[number]
+            parts.append(segment.codes[rng.choice(segment.live_offsets(), size=times)])
+        return np.concatenate(parts)
 
     @property
     def current(self) -> Snapshot:

@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+import numpy as np
+
 from contracts.codes import Codes
 from contracts.codes import num_bytes as code_bytes
 from contracts.errors import BackendUnavailable, NotFound, StoreCorrupt
@@ -272,6 +274,11 @@ class EmbeddedStore:
         condition = compile_filter(where) if where else None
         with self._using(name) as collection:
             return rescored(collection, self._searcher, logits, k=k, radius=radius, condition=condition)
+
+    def sample(self, name: str, count: int, seed: int) -> Codes:
+        """Codes of items drawn at random, with replacement; none if it is empty. Raises NotFound."""
+        with self._using(name) as collection:
+            return collection.sample(count, np.random.default_rng(seed))
 
     def verify(self) -> list[str]:
         """Check everything stored against its checksums and itself; a line for each fault, none if sound."""

@@ -192,6 +192,13 @@ class Store(Protocol):
         """Id of the model that was given to the last `switch`."""
         ...
 
+    def sample(self, name: str, count: int, seed: int) -> Codes:
+        """Codes of items drawn at random, with replacement: uint8 [count, num_bits / 8]; none if it is empty.
+
+        Raises NotFound.
+        """
+        ...
+
     def verify(self) -> list[str]:
         """Check everything stored against its checksums and itself; a line for each fault, none if sound."""
         ...

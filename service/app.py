@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from contracts.errors import InvalidInput, NotFound, StochConError
 from service.context import Context
+from service.drift import Baselines
 from service.edge import Edge
 from service.encoding.providers import usable_cores
 from service.engine import Engine
@@ -55,12 +56,15 @@ def create_app(
         opened = engine
         if opened is None:
             opened = await anyio.to_thread.run_sync(_open, settings, counted)
-        kept = ledger or await anyio.to_thread.run_sync(open_ledger, settings.data, settings.redis_address)
+        kept = ledger
+        if kept is None:
+            kept = await anyio.to_thread.run_sync(open_ledger, settings.data, settings.redis_address)
         counted.observe(
             queue_images=lambda: opened.num_pending,
             is_ready=lambda: opened.is_started,
             collections=opened.collections,
             waiting_shards=lambda: _num_waiting(kept),
+            baselines=Baselines(opened.store).latest,
         )
         threads = anyio.CapacityLimiter(max(4, 2 * usable_cores()))
         jobs_in = Jobs(kept, roots, opened)

@@ -13,11 +13,13 @@ import anyio.to_thread
 from starlette.requests import Request
 
 from contracts.errors import InvalidImage, StochConError, TooLarge
+from index.protocol import SearchResult
 from service.edge import ClientGone
 from service.encoding.encoding import Encoding
 from service.engine import Engine
 from service.jobs.jobs import Jobs
-from service.metrics import Metrics
+from service.metrics import Metrics, Use
+from service.queries import Query, SearchOptions
 from service.settings import Settings
 
 P = ParamSpec("P")
@@ -41,8 +43,10 @@ class Context:
         """Run what blocks in a thread. A write that has begun ends whatever becomes of its client."""
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.threads)
 
-    async def encode(self, request: Request, images: Sequence[bytes]) -> list[Encoding | StochConError]:
-        """Encodings in order, with an error in the place of each bad image.
+    async def encode(
+        self, request: Request, images: Sequence[bytes], use: Use
+    ) -> list[Encoding | StochConError]:
+        """Encodings in order, with an error in the place of each bad image; `use` is for the metrics.
 
         Raises Overloaded, BackendUnavailable, and ClientGone if the client goes away, whose images
         are then dropped from the queue.
@@ -52,11 +56,22 @@ class Context:
         for outcome in await _gather(request, futures):
             if isinstance(outcome, Encoding):
                 self.metrics.image("ok")
+                self.metrics.encoding(outcome, use)
             elif isinstance(outcome, InvalidImage | TooLarge):
                 self.metrics.image(outcome.slug)
             else:
                 raise outcome  # Not the image's fault, so not of this image alone.
             results.append(outcome)
+        return results
+
+    def search_many(self, queries: Sequence[Query], options: SearchOptions) -> list[SearchResult]:
+        """As the engine's; how near the nearest item is to an image is counted, if all items were asked."""
+        results = self.engine.search_many(queries, options)
+        if options.filter is None and options.radius is None:
+            for query, result in zip(queries, results, strict=True):
+                if query.image is not None and result.hits:
+                    nearest = min(hit.distance for hit in result.hits)
+                    self.metrics.nearest(options.collection, nearest / self.engine.active.manifest.num_bits)
         return results
 
 

@@ -38,7 +38,7 @@ async def encode(request: Request) -> Response:
     images = _images(await read_body(request, context.settings), context.settings)
     if request.query_params:
         raise InvalidInput(f"/encode takes no parameters: leave out {', '.join(request.query_params)}")
-    results = await context.encode(request, images)
+    results = await context.encode(request, images, "encode")
     if request.headers.get("accept", "").partition(";")[0].strip() == _OCTETS:
         return Response(
             b"".join(_code(result, i, len(results)) for i, result in enumerate(results)), media_type=_OCTETS

@@ -134,7 +134,7 @@ async def _write(
     images = [item.image for item in items if isinstance(item.image, bytes)]
     check_num_images(len(images), context.settings)
     if images:
-        encodings = iter(await context.encode(request, images))
+        encodings = iter(await context.encode(request, images, "write"))
         for position, item in enumerate(items):
             if item.image is None:
                 continue

@@ -9,6 +9,7 @@ from contracts.errors import InvalidQuery, StochConError
 from index.protocol import ModelRef
 from service.bodies import image_from_text, parse_fields, parse_query_string, read_body
 from service.context import Context, context_of
+from service.metrics import Use
 from service.openapi import image_or_json
 from service.queries import Query, SearchOptions
 from service.routers.answers import classify_body, json_response, search_body
@@ -44,7 +45,7 @@ async def search(request: Request) -> Response:
     """
     context = context_of(request)
     return await _answer(
-        request, context, SearchRequest, SearchParameters, context.engine.search_many, search_body
+        request, context, SearchRequest, SearchParameters, context.search_many, search_body, "search"
     )
 
 
@@ -62,7 +63,13 @@ async def classify(request: Request) -> Response:
     """
     context = context_of(request)
     return await _answer(
-        request, context, ClassifyRequest, ClassifyParameters, context.engine.classify_many, classify_body
+        request,
+        context,
+        ClassifyRequest,
+        ClassifyParameters,
+        context.engine.classify_many,
+        classify_body,
+        "classify",
     )
 
 
@@ -73,8 +80,9 @@ async def _answer(
     parameters: type[ClassifyParameters],
     ask: Callable[[Sequence[Query], SearchOptions], list[T]],
     write: Callable[[T, ModelRef], dict[str, Any]],
+    use: Use,
 ) -> Response:
-    queries, options, is_batch = await _read(request, context, fields, parameters)
+    queries, options, is_batch = await _read(request, context, fields, parameters, use)
 
     def work() -> tuple[list[T], ModelRef]:
         return ask(queries, options), context.engine.model_of(options.collection)
@@ -89,6 +97,7 @@ async def _read(
     context: Context,
     fields: type[SearchRequest | ClassifyRequest],
     parameters: type[ClassifyParameters],
+    use: Use,
 ) -> tuple[list[Query], SearchOptions, bool]:
     """The queries with their images encoded, how to look, and whether `results` is the answer."""
     body = await read_body(request, context.settings)
@@ -96,7 +105,7 @@ async def _read(
         if len(body.images) != 1:
             raise InvalidQuery(f"the request has {len(body.images)} images: send one query image at a time")
         options = _options(parse_query_string(parameters, request))
-        return [await _encoded(request, context, body.images[0])], options, False
+        return [await _encoded(request, context, body.images[0], use)], options, False
     sent = parse_fields(fields, body.fields or {})
     given = [name for name in ("image", "code", "id", "queries") if getattr(sent, name) is not None]
     if len(given) != 1:
@@ -108,12 +117,12 @@ async def _read(
         queries = [Query(code=query.code, id=query.id, model=sent.model) for query in sent.queries]
         return queries, options, True
     if sent.image is not None:
-        return [await _encoded(request, context, image_from_text(sent.image, "image"))], options, False
+        return [await _encoded(request, context, image_from_text(sent.image, "image"), use)], options, False
     return [Query(code=sent.code, id=sent.id, model=sent.model)], options, False
 
 
-async def _encoded(request: Request, context: Context, image: bytes) -> Query:
-    (result,) = await context.encode(request, [image])
+async def _encoded(request: Request, context: Context, image: bytes, use: Use) -> Query:
+    (result,) = await context.encode(request, [image], use)
     if isinstance(result, StochConError):
         raise result
     return Query(image=result)

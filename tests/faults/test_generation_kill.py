@@ -1,4 +1,4 @@
-"""kill -9 while generations are made, filled, switched and dropped: each collection is whole, and all agree."""
+"""kill -9 while generations are made, filled, switched and dropped: all are whole, and of one model."""
 
 import random
 import subprocess
