@@ -14,11 +14,13 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from contracts.errors import InvalidInput, NotFound, StochConError
+from service.activations import Activations
 from service.context import Context
 from service.drift import Baselines
 from service.edge import Edge
 from service.encoding.providers import usable_cores
 from service.engine import Engine
+from service.epoch import Epoch
 from service.jobs.jobs import Jobs
 from service.jobs.ledger import Ledger
 from service.jobs.opening import open_ledger
@@ -69,10 +71,14 @@ def create_app(
         threads = anyio.CapacityLimiter(max(4, 2 * usable_cores()))
         jobs_in = Jobs(kept, roots, opened)
         ending = stopping or threading.Event()
-        app.state.context = Context(opened, jobs_in, settings, counted, threads, ending)
+        epoch = Epoch()
+        activations = Activations(opened, kept, settings, epoch.change_from_thread)
+        await anyio.to_thread.run_sync(activations.resume)
+        app.state.context = Context(opened, jobs_in, settings, counted, threads, epoch, activations, ending)
         try:
             yield
         finally:
+            await anyio.to_thread.run_sync(activations.stop)
             await anyio.to_thread.run_sync(kept.close)
             await anyio.to_thread.run_sync(opened.close)
 

@@ -14,9 +14,11 @@ from starlette.requests import Request
 
 from contracts.errors import InvalidImage, StochConError, TooLarge
 from index.protocol import SearchResult
+from service.activations import Activations
 from service.edge import ClientGone
 from service.encoding.encoding import Encoding
 from service.engine import Engine
+from service.epoch import Epoch
 from service.jobs.jobs import Jobs
 from service.metrics import Metrics, Use
 from service.queries import Query, SearchOptions
@@ -36,6 +38,8 @@ class Context:
     metrics: Metrics
     threads: anyio.CapacityLimiter
     """Bounds the threads that wait for the store."""
+    epoch: Epoch
+    activations: Activations
     stopping: threading.Event
     """Set once the service was told to stop: no new work should come."""
 

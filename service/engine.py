@@ -5,8 +5,6 @@ block and are safe to make from many threads. The model is loaded when first nee
 items alone costs no model; `start` loads it at once.
 """
 
-import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -15,14 +13,23 @@ from typing import Self
 from uuid_utils import uuid7
 
 from contracts.codes import stack
-from contracts.errors import InvalidInput, InvalidItem, InvalidQuery, ModelMismatch, NotFound, StochConError
+from contracts.errors import InvalidItem, InvalidQuery, ModelMismatch, NotFound, StochConError
 from index.embedded import EmbeddedStore
 from index.items import check_collection_name
-from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item, ModelRef, SearchResult, Store
-from service.encoding.encoder import Encoder, EncoderSettings, Observer
+from index.protocol import (
+    DEFAULT_COLLECTION,
+    CollectionInfo,
+    Item,
+    ModelRef,
+    SearchResult,
+    Store,
+    other_generation,
+)
+from service.active_model import ActiveModel
+from service.encoding.encoder import EncoderSettings, Observer
 from service.encoding.encoding import Encoding
 from service.knn import vote
-from service.models import ModelFile, ModelFolder, ModelListing
+from service.models import ModelFolder
 from service.queries import (
     Classification,
     Image,
@@ -31,16 +38,17 @@ from service.queries import (
     SearchOptions,
     at_position,
     check_item,
+    check_named,
     check_queries,
+    show_model,
     to_code,
     without_made_id,
 )
 from service.settings import Settings
+from service.successor import OtherGenerations, Recoded
 
-_MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
-
-class Engine:
+class Engine(ActiveModel):
     """A store, the models, and the encoder of the active one."""
 
     def __init__(
@@ -53,14 +61,8 @@ class Engine:
         observer: Observer | None = None,
     ) -> None:
         """Take over `store`, which `close` closes. `model` is a name, an id or a path."""
-        self.store = store
-        self.models = models
-        self._wanted = model
-        self._encoder_settings = encoder_settings
-        self._observer = observer
-        self._loading = threading.Lock()
-        self._active: ModelFile | None = None
-        self._encoder: Encoder | None = None
+        super().__init__(store, models, model, encoder_settings, observer)
+        self.others = OtherGenerations(store)
 
     @classmethod
     def open(
@@ -79,48 +81,10 @@ class Engine:
             observer=observer,
         )
 
-    def start(self) -> None:
-        """Load and warm the active model now. Raises NotFound, InvalidModel, BackendUnavailable."""
-        _ = self.encoder
-
     def close(self) -> None:
         """Finish what is being encoded, then give the store back."""
-        with self._loading:
-            if self._encoder is not None:
-                self._encoder.close()
+        self.close_models()
         self.store.close()
-
-    @property
-    def active(self) -> ModelFile:
-        """The model that encodes. Raises NotFound, InvalidModel."""
-        if self._active is None:
-            self._active = self.models.select(self._wanted)
-        return self._active
-
-    @property
-    def encoder(self) -> Encoder:
-        """The active model's encoder. Raises NotFound, InvalidModel, BackendUnavailable."""
-        with self._loading:
-            if self._encoder is None:
-                self._encoder = Encoder(
-                    self.active.path, self.active.manifest, self._encoder_settings, self._observer
-                )
-            return self._encoder
-
-    @property
-    def is_started(self) -> bool:
-        """Whether the model is loaded and works."""
-        return self._encoder is not None and self._encoder.failure is None
-
-    @property
-    def failure(self) -> Exception | None:
-        """What stopped the model, or None."""
-        return self._encoder.failure if self._encoder else None
-
-    @property
-    def num_pending(self) -> int:
-        """Images taken in and not yet answered."""
-        return self._encoder.num_pending if self._encoder else 0
 
     # Encoding
 
@@ -228,7 +192,7 @@ class Engine:
             if query.image is not None:
                 codes.append(next(images).code)
             elif query.code is not None:
-                self._check_named(query.model, model, collection)
+                check_named(query.model, model, self.active.ref(), collection)
                 codes.append(to_code(query.code, model.num_bits))
             else:
                 item = next(items)
@@ -253,9 +217,13 @@ class Engine:
             check_item(item, position)
         bound = self.model_for(collection)
         images = [item.image for item in items if item.image is not None]
+        other = self.store.other_model(collection)
+        is_for_other = not images and other is not None and model == other.id
+        if is_for_other and other is not None:
+            bound = other
         encodings = iter(self._encode_for(images, bound, collection))
         if len(images) < len(items):
-            self._check_named(model, bound, collection)
+            check_named(model, bound, self.active.ref(), collection)
         ready = []
         made_ids: dict[str, int] = {}
         for position, item in enumerate(items):
@@ -270,7 +238,14 @@ class Engine:
             ready.append(Item(item_id, code, item.label, item.metadata, item.uri))
         provider = self.encoder.provider if images else ""
         try:
-            self.store.upsert(collection, ready, replace(bound, provider=provider))
+            with self.others.paired(collection) as other:
+                if is_for_other:
+                    self.store.upsert(other_generation(collection), ready, bound)
+                    return [item.id for item in ready]
+                if other is not None:
+                    self.others.write(collection, other, self.successor, items, ready)
+                self.store.upsert(collection, ready, replace(bound, provider=provider))
+            self.keep_active()
         except InvalidItem as exc:
             raise without_made_id(exc, made_ids) from exc
         return [item.id for item in ready]
@@ -284,8 +259,12 @@ class Engine:
 
     def delete(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> None:
         """Delete one item; durable when it returns. Raises NotFound."""
-        if not (self._find(collection) and self.store.delete(collection, [item_id])):
+        if self._find(collection) is None:
             raise _no_item(item_id, collection)
+        with self.others.paired(collection) as other:
+            num_others = self.others.delete(collection, [item_id]) if other is not None else 0
+            if not self.store.delete(collection, [item_id]) and not num_others:
+                raise _no_item(item_id, collection)
 
     def list_items(
         self, collection: str = DEFAULT_COLLECTION, after: str | None = None, limit: int = 100
@@ -310,7 +289,25 @@ class Engine:
 
         Raises ModelMismatch if it is bound to another model.
         """
-        return self.store.create_collection(name, self.active.ref())
+        made = self.store.create_collection(name, self.active.ref())
+        self.keep_active()
+        return made
+
+    def missing(self, name: str, after: str | None, limit: int) -> list[Item]:
+        """Items that a collection's other generation has not, by id. Raises NotFound if it has no such."""
+        self._find(name)
+        return self.others.missing(name, after, limit)
+
+    def fill(self, name: str, model: str, recoded: Sequence[Recoded]) -> int:
+        """Put codes into a collection's other generation; returns how many items had not changed since.
+
+        Raises NotFound, InvalidItem, and ModelMismatch if that generation is not of the model of that id.
+        """
+        self._find(name)
+        other = self.store.other_model(name)
+        if other is None or other.id != model:
+            raise ModelMismatch(f"no codes of the model {model[:12]} are wanted for collection {name!r} now")
+        return self.others.fill(name, other, recoded)
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection and its items. Raises NotFound, InvalidQuery for a name that none can have."""
@@ -331,29 +328,14 @@ class Engine:
                 return None
             raise
 
-    # Models
-
-    def list_models(self) -> ModelListing:
-        """The model files of the folder, newest first, the active one among them wherever it lies."""
-        listing, active = self.models.list(), self.active
-        if any(model.id == active.id for model in listing.models):
-            # The file in use may be another than the folder's own of that id.
-            models = [active if model.id == active.id else model for model in listing.models]
-            return ModelListing(models, listing.faults)
-        return ModelListing([active, *listing.models], listing.faults)
-
-    def get_model(self, model_id: str) -> ModelFile:
-        """The model of that id. Raises NotFound."""
-        return self.active if model_id == self.active.id else self.models.get(model_id)
-
     def _encode_for(self, images: Sequence[Image], bound: ModelRef, collection: str) -> list[Encoding]:
         """Encodings of images for a collection bound to `bound`. Raises the first bad image's error."""
         if not images:
             return []
         if bound.id != self.active.id:
             raise ModelMismatch(
-                f"the collection {collection!r} keeps codes of the model {_show(bound)} and images are "
-                f"encoded by {_show(self.active.ref())}: serve with --model {bound.name}, or use another "
+                f"the collection {collection!r} keeps codes of the model {show_model(bound)} and images are "
+                f"encoded by {show_model(self.active.ref())}: serve with --model {bound.name}, or use another "
                 "collection"
             )
         encoded = iter(self.encode_many(image for image in images if isinstance(image, bytes)))
@@ -365,33 +347,9 @@ class Engine:
             results.append(encoding)
         return results
 
-    def _check_named(self, named: str | None, bound: ModelRef, collection: str) -> None:
-        """Raise ModelMismatch unless posted codes are of the model that the collection is bound to.
-
-        Raises InvalidInput for a name in the place of an id: a name may be that of several models.
-        """
-        if named is None and bound.id == self.active.id:
-            return
-        if named is not None and not _MODEL_ID.fullmatch(named):
-            raise InvalidInput(
-                f"model is {named[:80]!r}, which is no id: give the id of the model that made the codes, 64 "
-                f"hexadecimal digits; that of {bound.name}, whose codes {collection!r} keeps, is {bound.id}"
-            )
-        if named != bound.id:
-            made_by = f"the model {named}" if named else f"the active model {_show(self.active.ref())}"
-            raise ModelMismatch(
-                f"the collection {collection!r} keeps codes of the model {_show(bound)} and these codes are "
-                f"of {made_by}: encode the images again, use another collection, or say by `model` that "
-                f"{bound.id} made the codes"
-            )
-
 
 def _no_item(item_id: str | None, collection: str) -> NotFound:
     return NotFound(
         f"there is no item {item_id!r} in the collection {collection!r}: check its spelling, or list the "
         "items there are"
     )
-
-
-def _show(model: ModelRef) -> str:
-    return f"{model.name} ({model.id[:12]}, {model.num_bits} bits)"

@@ -36,6 +36,8 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     schemas.NewItemFields,
     schemas.Problem,
     JobSpec,
+    schemas.RecodedRequest,
+    schemas.ActivateRequest,
 )
 
 

@@ -1,14 +1,17 @@
 """What can be asked of the engine: queries, items to keep, and their limits."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.codes import check_length, from_text, num_bytes
-from contracts.errors import InvalidItem, InvalidQuery, StochConError
-from index.protocol import DEFAULT_COLLECTION, MAX_K, Metadata, SearchResult
+from contracts.errors import InvalidInput, InvalidItem, InvalidQuery, ModelMismatch, StochConError
+from index.protocol import DEFAULT_COLLECTION, MAX_K, Metadata, ModelRef, SearchResult
 from service.encoding.encoding import Encoding
 from service.knn import LabelScore
+
+_MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 MAX_QUERIES = 256
 MAX_LABEL_BYTES = 1024
@@ -57,6 +60,8 @@ class NewItem:
     label: str | None = None
     metadata: Metadata = field(default_factory=dict)
     uri: str | None = None
+    original: bytes | None = None
+    """The image file, where `image` is what it was encoded to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +124,30 @@ def without_made_id(error: InvalidItem, made_ids: Mapping[str, int]) -> InvalidI
         if str(error).startswith(name):
             return InvalidItem(f"item {position}{str(error).removeprefix(name)}")
     return error
+
+
+def check_named(named: str | None, bound: ModelRef, active: ModelRef, collection: str) -> None:
+    """Raise ModelMismatch unless posted codes are of the model that the collection is bound to.
+
+    Codes whose model is not named are the active one's. Raises InvalidInput for a name in the place of an
+    id: a name may be that of several models.
+    """
+    if named is None and bound.id == active.id:
+        return
+    if named is not None and not _MODEL_ID.fullmatch(named):
+        raise InvalidInput(
+            f"model is {named[:80]!r}, which is no id: give the id of the model that made the codes, 64 "
+            f"hexadecimal digits; that of {bound.name}, whose codes {collection!r} keeps, is {bound.id}"
+        )
+    if named != bound.id:
+        made_by = f"the model {named}" if named else f"the active model {show_model(active)}"
+        raise ModelMismatch(
+            f"the collection {collection!r} keeps codes of the model {show_model(bound)} and these codes are "
+            f"of {made_by}: encode the images again, use another collection, or say by `model` that "
+            f"{bound.id} made the codes"
+        )
+
+
+def show_model(model: ModelRef) -> str:
+    """A model in a message."""
+    return f"{model.name} ({model.id[:12]}, {model.num_bits} bits)"

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from index.protocol import DEFAULT_COLLECTION, MAX_K
+from service.activations import Policy
+from service.activations import State as ActivationState
 from service.jobs.job import JobSpec, State
 from service.queries import MAX_QUERIES
 
@@ -234,6 +236,31 @@ class Collection(Schema):
     memory_bytes: int
 
 
+class MissingParameters(Schema):
+    after: str | None = None
+    """Id of the last item of the page before."""
+    limit: int = Field(default=1000, ge=1, le=1000)
+
+
+class RecodedItem(Schema):
+    id: str
+    code: str
+    """Standard base64, by the model that is being activated."""
+    of: str
+    """The item's code in its collection when its source was read."""
+
+
+class RecodedRequest(Schema):
+    model: str
+    """Id of the model that made the codes."""
+    items: list[RecodedItem] = Field(max_length=10_000)
+
+
+class RecodedAnswer(Schema):
+    filled: int
+    """Items that had not changed since."""
+
+
 class CollectionsAnswer(Schema):
     collections: list[Collection]
 
@@ -253,10 +280,51 @@ class Fault(Schema):
     detail: str
 
 
+class ModelChecked(Schema):
+    id: str
+    num_bits: int
+    provider: str
+    images_per_s: float
+    active_share: float
+    """Share of the bits that are 1, over four made-up pictures."""
+    differing_share: float
+    """Share of the bits in which two of them differ."""
+
+
+class ActivationAnswer(Schema):
+    model: str
+    """Id of the model that is put into use."""
+    previous: str
+    """Id of the one before."""
+    missing: Policy
+    state: ActivationState
+    jobs: dict[str, str]
+    """Job that encodes again, by collection."""
+    left_out: dict[str, int]
+    """Items that could not be encoded again, by collection; the failures of its job say why."""
+    check: ModelChecked | None
+    """What the check in a process of its own found."""
+    reason: str | None
+    """Why it failed."""
+
+
+class UploadParameters(Schema):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Of the file, without `.onnx`."""
+
+
+class ActivateRequest(Schema):
+    missing: Policy = "ask"
+    """What is to become of items that cannot be encoded again: `ask` waits for another call that says so,
+    `leave-out` goes on without them, `keep` leaves their collections with the model they have."""
+
+
 class ModelsAnswer(Schema):
     models: list[ModelCard]
     faults: list[Fault]
     """Files of the model folder that are no models."""
+    activation: ActivationAnswer | None
+    """The activation that is under way, or the last one."""
 
 
 class JobsParameters(Schema):

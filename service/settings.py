@@ -1,10 +1,16 @@
-"""The service's settings: environment variables `STOCHCON_*`, under whatever the command line says."""
+"""The service's settings: environment variables `STOCHCON_*`, under whatever the command line says.
+
+A secret may lie in a file instead, as container platforms hand them out: `STOCHCON_API_KEY_FILE` names the
+file with the value of `STOCHCON_API_KEY`, and so for each field of type SecretStr.
+"""
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.model_file import SHIPPED_MODELS
@@ -14,7 +20,10 @@ from service.encoding.session import ProviderChoice
 
 
 class Settings(BaseSettings):
-    """Built once, passed down. A keyword argument beats `STOCHCON_<NAME>`, which beats the default."""
+    """Built once, passed down. A keyword argument beats `STOCHCON_<NAME>`, which beats the default.
+
+    For secrets `STOCHCON_<NAME>_FILE` comes between the last two.
+    """
 
     model_config = SettingsConfigDict(env_prefix="STOCHCON_", frozen=True, extra="forbid")
 
@@ -27,7 +36,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     """0 takes any free port."""
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, validate_default=True)
     """What callers must send as `Authorization: Bearer KEY`."""
     insecure: bool = False
     """Allow an address that others can reach without an API key."""
@@ -40,9 +49,13 @@ class Settings(BaseSettings):
     """Folders, and URLs such as `s3://bucket/prefix`, that jobs may read; in the variable with commas
     between them."""
     redis_url: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("redis_url", "STOCHCON_REDIS_URL")
+        default=None,
+        validation_alias=AliasChoices("redis_url", "STOCHCON_REDIS_URL"),
+        validate_default=True,
     )
     """Where jobs are kept, for workers on any host; a file in the data folder if not given."""
+    redis_password: SecretStr | None = Field(default=None, validate_default=True)
+    """Password of Redis, in place of one in its URL."""
     workers: int | None = Field(default=None, ge=0)
     """Processes for jobs that the service starts when there are any: by default one, and none with Redis."""
 
@@ -72,10 +85,36 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("api_key", "redis_url", "redis_password", mode="before")
+    @classmethod
+    def _read_secret(cls, value: object, info: ValidationInfo) -> object:
+        variable = f"STOCHCON_{info.field_name}_FILE".upper()
+        path = os.environ.get(variable)
+        if value is not None or path is None:
+            return value
+        try:
+            secret = Path(path).read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise ValueError(
+                f"{path}, which {variable} names, cannot be read ({exc}): let the service's user read the "
+                "file, or unset the variable"
+            ) from exc
+        if not secret:
+            raise ValueError(f"{path}, which {variable} names, is empty: write the secret into it")
+        return secret
+
     @property
     def redis_address(self) -> str | None:
-        """URL of Redis, with the password that may be in it."""
-        return None if self.redis_url is None else self.redis_url.get_secret_value()
+        """URL of Redis, with the password if there is one."""
+        if self.redis_url is None:
+            return None
+        url = self.redis_url.get_secret_value()
+        if self.redis_password is None:
+            return url
+        parts = urlsplit(url)
+        user, _, host = parts.netloc.rpartition("@")
+        password = quote(self.redis_password.get_secret_value(), safe="")
+        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{password}@{host}"))
 
     @property
     def num_workers(self) -> int:

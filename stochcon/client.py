@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from contracts.codes import to_text
@@ -22,7 +22,15 @@ from contracts.errors import InvalidInput, StochConError, TooLarge
 from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item
 from stochcon import wire
 from stochcon.jobs_client import JobsClient
-from stochcon.results import Classification, Encoding, ImageLike, ModelInfo, NewItem, SearchAnswer
+from stochcon.results import (
+    ActivationInfo,
+    Classification,
+    Encoding,
+    ImageLike,
+    ModelInfo,
+    NewItem,
+    SearchAnswer,
+)
 from stochcon.transport import Transport
 
 MAX_IMAGES = 64
@@ -198,6 +206,64 @@ class Client:
     def model(self, id: str) -> ModelInfo:
         """One model. Raises NotFound."""
         return wire.model_info(self._transport.request("GET", _path("models", id)))
+
+    def upload_model(self, path: Path, name: str | None = None) -> ModelInfo:
+        """Put a model file into the service's model folder; nothing is activated.
+
+        Raises Forbidden if the service has no API key, InvalidModel.
+        """
+        answer = self._transport.request(
+            "POST", "/models", params={"name": name or path.stem}, content=path.read_bytes()
+        )
+        return wire.model_info(answer)
+
+    def delete_model(self, id: str) -> None:
+        """Delete a model's file. Raises NotFound, JobConflict if it is in use."""
+        self._transport.request("DELETE", _path("models", id))
+
+    def activate_model(self, id: str, missing: Literal["ask", "leave-out", "keep"] = "ask") -> ActivationInfo:
+        """Begin to put a model into use; `missing` says what becomes of items without a source.
+
+        Raises NotFound, InvalidModel, JobConflict. See `activation` for how far it is.
+        """
+        body = {"missing": missing}
+        return wire.activation(self._transport.request("POST", _path("models", id, "activate"), json=body))
+
+    def cancel_activation(self, id: str) -> ActivationInfo:
+        """Give up the activation of a model. Raises JobConflict."""
+        return wire.activation(self._transport.request("DELETE", _path("models", id, "activate")))
+
+    def rollback_model(self, id: str) -> ActivationInfo:
+        """Go back from the active model, of that id, to the one before it. Raises NotFound, JobConflict."""
+        return wire.activation(self._transport.request("POST", _path("models", id, "rollback")))
+
+    def activation(self) -> ActivationInfo | None:
+        """The activation that is under way, or the last one."""
+        found = self._transport.request("GET", "/models")["activation"]
+        return None if found is None else wire.activation(found)
+
+    def missing(
+        self, collection: str = DEFAULT_COLLECTION, after: str | None = None, limit: int = 1000
+    ) -> list[Item]:
+        """Items that are not encoded yet by the model that is being activated, by id, from above `after`.
+
+        For workers. Raises NotFound if the collection has no other generation.
+        """
+        answer = self._transport.request(
+            "GET", _path("collections", collection, "missing"), params={"after": after, "limit": limit}
+        )
+        return [wire.item(entry) for entry in answer["items"]]
+
+    def fill(self, collection: str, model: str, recoded: Sequence[tuple[Item, bytes]]) -> int:
+        """Give items their codes by the model that is being activated, if they have not changed since.
+
+        For workers. Returns how many have not. Raises ModelMismatch if another model is activated by now.
+        """
+        items = [{"id": i.id, "code": to_text(code), "of": to_text(i.code)} for i, code in recoded]
+        body = {"model": model, "items": items}
+        answer = self._transport.request("POST", _path("collections", collection, "recoded"), json=body)
+        filled: int = answer["filled"]
+        return filled
 
     def _encode(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
         answer = self._transport.request("POST", "/encode", files=_image_parts(images))

@@ -41,16 +41,16 @@ class Encoders:
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, ModelEncoder] = OrderedDict()
 
-    def of(self, model: ModelRef) -> ModelEncoder:
+    def of_id(self, model_id: str) -> ModelEncoder:
         """The encoder of a model. Raises NotFound if the folder has no such model, InvalidModel."""
         with self._lock:
-            encoder = self._loaded.get(model.id)
+            encoder = self._loaded.get(model_id)
             if encoder is None:
                 while len(self._loaded) >= self._capacity:
                     _, oldest = self._loaded.popitem(last=False)
                     oldest.close()
-                encoder = self._loaded[model.id] = ModelEncoder(self._folder.get(model.id), self._settings)
-            self._loaded.move_to_end(model.id)
+                encoder = self._loaded[model_id] = ModelEncoder(self._folder.get(model_id), self._settings)
+            self._loaded.move_to_end(model_id)
             return encoder
 
     def close(self) -> None:

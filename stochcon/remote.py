@@ -93,6 +93,14 @@ class RemoteBackend:
     def delete_collection(self, name: str) -> None:
         self._client.delete_collection(name)
 
+    def missing(self, collection: str, after: str | None, limit: int) -> list[Item]:
+        """Items that the generation which is being made has not; see `Client.missing`."""
+        return self._client.missing(collection, after, limit)
+
+    def fill(self, collection: str, model: str, recoded: Sequence[tuple[Item, bytes]]) -> int:
+        """Put codes into the generation that is being made; see `Client.fill`."""
+        return self._client.fill(collection, model, recoded)
+
     def jobs(self) -> JobsClient:
         return self._client.jobs
 

@@ -4,6 +4,7 @@ Items, hits and collections are those of `index.protocol`, so that an answer loo
 came over HTTP or from a store in this process.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
@@ -82,6 +83,31 @@ class JobInfo:
     def is_over(self) -> bool:
         """Whether nothing more will happen to it by itself."""
         return self.state in ("done", "cancelled", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationInfo:
+    """How far the activation of a model is."""
+
+    model: str
+    """Id of the model that is put into use."""
+    previous: str
+    """Id of the one before."""
+    state: Literal["checking", "encoding", "waiting", "done", "failed", "cancelled"]
+    """`waiting`: items would be left out, and nobody has said yet what to do with them."""
+    jobs: Mapping[str, str]
+    """Job that encodes again, by collection."""
+    left_out: Mapping[str, int]
+    """Items that could not be encoded again, by collection."""
+    check: Mapping[str, Any] | None
+    """What the check in a process of its own found."""
+    reason: str | None
+    """Why it failed."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.state in ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What is to be done for a shard: the scan of a source, or the indexing of some of its images."""
+"""What is to be done for a shard: the scan of a source, or the indexing of some of its images; or the same
+of a collection, whose items are encoded again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from service.jobs.ledger import SHARD_PLACES, Lease, Ledger, Scanned, cut
 from service.jobs.roots import Roots
 from stochcon.encoders import Encoders, ModelEncoder
 from stochcon.indexing import Indexing
+from stochcon.reencoding import reencode, scan_missing
 from stochcon.remote import RemoteBackend
 from stochcon.results import Encoding
 from stochcon.sources.opening import open_source
 from stochcon.sources.source import Failure, Place, Source, SourceOptions, SourceUnavailable
+from stochcon.sources.uris import UriReader
 
 SCANNED_AT_ONCE = 32 * SHARD_PLACES
 """Images of a scan that are put into the ledger at once."""
@@ -46,6 +49,8 @@ class Shards:
         """
         if lease.attempt > MAX_ATTEMPTS:
             _set_aside(ledger, lease)
+        elif lease.spec.reencode is not None:
+            self._reencode(ledger, lease, should_stop)
         elif lease.is_scan:
             self._scan(ledger, lease, should_stop)
         else:
@@ -81,7 +86,7 @@ class Shards:
         collection = lease.spec.collection
         failures: list[Failure] = []
         run = Indexing(
-            _Target(self.encoders.of(self.store.model_of(collection)), self.store),
+            _Target(self.encoders.of_id(self.store.model_of(collection).id), self.store),
             collection,
             on_progress=lambda _: None,
             on_failure=failures.append,
@@ -98,6 +103,18 @@ class Shards:
             failed=run.counts.failed,
         )
         ledger.complete(lease, counts, [JobFailure(f.id, f.reason, f.place) for f in failures])
+
+    def _reencode(self, ledger: Ledger, lease: Lease, should_stop: Callable[[], bool]) -> None:
+        if lease.is_scan:
+            if not scan_missing(ledger, lease, self.store, should_stop):
+                raise Interrupted
+            ledger.complete(lease)
+            return
+        encoder = self.encoders.of_id(str(lease.spec.reencode))
+        done = reencode(lease, self.store, encoder, UriReader(self.roots), should_stop)
+        if done is None:
+            raise Interrupted
+        ledger.complete(lease, *done)
 
     def _open(self, lease: Lease) -> Source:
         spec = lease.spec

@@ -39,6 +39,7 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         json: Any = None,
         files: Any = None,
+        content: bytes | None = None,
     ) -> Any:
         """Send one request and return the parsed JSON answer, or None for an empty one.
 
@@ -48,7 +49,11 @@ class Transport:
         sent = {key: value for key, value in (params or {}).items() if value is not None}
         retries_left = self._max_retries
         while True:
-            response = self._send(method, path, params=sent, json=json, files=files)
+            if content is not None:
+                headers = {"Content-Type": "application/octet-stream"}
+                response = self._send(method, path, params=sent, content=content, headers=headers)
+            else:
+                response = self._send(method, path, params=sent, json=json, files=files)
             if response.is_success:
                 return _body(response) if response.content else None
             error = _error(response)

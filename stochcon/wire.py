@@ -7,7 +7,16 @@ from typing import Any
 from contracts.codes import to_text
 from contracts.errors import StochConError
 from index.protocol import CollectionInfo, Hit, Item, ModelRef
-from stochcon.results import Classification, Encoding, JobInfo, LabelScore, ModelInfo, NewItem, SearchAnswer
+from stochcon.results import (
+    ActivationInfo,
+    Classification,
+    Encoding,
+    JobInfo,
+    LabelScore,
+    ModelInfo,
+    NewItem,
+    SearchAnswer,
+)
 from stochcon.transport import from_problem
 
 
@@ -90,4 +99,16 @@ def job(entry: Mapping[str, Any]) -> JobInfo:
         created=entry["created"],
         started=entry["started"],
         finished=entry["finished"],
+    )
+
+
+def activation(entry: Mapping[str, Any]) -> ActivationInfo:
+    return ActivationInfo(
+        model=entry["model"],
+        previous=entry["previous"],
+        state=entry["state"],
+        jobs=entry["jobs"],
+        left_out=entry["left_out"],
+        check=entry["check"],
+        reason=entry["reason"],
     )

@@ -39,6 +39,8 @@ class JobSpec(BaseModel):
     """Patterns, of which an image's path must match one if there are any; `*` stands for slashes too."""
     exclude: list[str] = Field(default_factory=list)
     """Patterns, of which an image's path must match none."""
+    reencode: str | None = None
+    """Set by the service alone: id of the model for which the collection's items are encoded again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class Jobs:
         name of a collection, InvalidItem for bad metadata, and NotFound if the model of the collection is
         not in the model folder.
         """
+        if spec.reencode is not None:
+            raise InvalidInput("reencode is set by the service alone: activate the model instead")
         encode_metadata("*", spec.metadata)  # Whatever is wrong would be wrong with every item.
         source = self.roots.admit(spec.source)
         if "://" not in source and not Path(source).exists():

@@ -212,7 +212,7 @@ for first = 1, #again, SHARD_PLACES do
   local last = math.min(first + SHARD_PLACES - 1, #again)
   add_shard(id, '[' .. table.concat(again, ',', first, last) .. ']')
 end
-add(id, 'failed', -#again)
+add(id, 'failed', 0 - #again)  -- There is a -0, which Redis takes for no whole number.
 if not IS_OPEN[state] then
   unset(id, 'finished', 'reason', 'indexing_since')
   take_turns(id, 'running')

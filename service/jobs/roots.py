@@ -13,7 +13,7 @@ from contracts.errors import InvalidInput
 
 
 class Roots:
-    """The configured roots: absolute folders, and URLs such as `s3://bucket/prefix`."""
+    """The configured roots: folders, and URLs such as `s3://bucket/prefix`."""
 
     def __init__(self, roots: Sequence[str]) -> None:
         """Raises ValueError for one that is neither a folder there is nor a URL."""
@@ -27,7 +27,7 @@ class Roots:
                     raise ValueError(f"the root {exc}") from exc
                 continue
             folder = Path(os.path.realpath(root))
-            if not folder.is_dir():
+            if not root or not folder.is_dir():  # Nothing at all would be the working folder.
                 raise ValueError(f"the root {root} is not a folder")
             self._folders.append(folder)
 

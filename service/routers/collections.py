@@ -1,14 +1,29 @@
 """`/collections`: named sets of items, each bound to one model."""
 
+from base64 import b64decode
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from contracts.errors import InvalidItem
+from service.bodies import parse_fields, read_body
 from service.context import context_of
-from service.routers.answers import collection_body, json_response
-from service.schemas import Collection, CollectionsAnswer, NoParameters
+from service.openapi import json_only
+from service.routers.answers import collection_body, item_body, json_response
+from service.schemas import (
+    Collection,
+    CollectionsAnswer,
+    ItemsAnswer,
+    MissingParameters,
+    NoParameters,
+    RecodedAnswer,
+    RecodedRequest,
+)
+from service.successor import Recoded
 
 router = APIRouter(tags=["collections"])
+
+_RECODED = {"id": "photos/cat.jpg", "code": "3q2+7w==...", "of": "q83vEg==..."}
 
 
 @router.get("/collections", response_model=None, responses={200: {"model": CollectionsAnswer}})
@@ -23,7 +38,9 @@ async def list_collections(request: Request, _: Annotated[NoParameters, Query()]
 async def create(name: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Make an empty collection bound to the active model, or answer the one there is."""
     context = context_of(request)
-    return json_response(collection_body(await context.call(context.engine.create_collection, name)))
+    async with context.epoch.held():
+        made = await context.call(context.engine.create_collection, name)
+    return json_response(collection_body(made))
 
 
 @router.get("/collections/{name}", response_model=None, responses={200: {"model": Collection}})
@@ -39,3 +56,37 @@ async def delete(name: str, request: Request, _: Annotated[NoParameters, Query()
     context = context_of(request)
     await context.call(context.engine.delete_collection, name)
     return Response(status_code=204)
+
+
+@router.get("/collections/{name}/missing", response_model=None, responses={200: {"model": ItemsAnswer}})
+async def missing(name: str, request: Request, page: Annotated[MissingParameters, Query()]) -> Response:
+    """Items that are not encoded yet by the model that is being activated, by id. For workers."""
+    context = context_of(request)
+    items = await context.call(context.engine.missing, name, page.after, page.limit)
+    return json_response({"items": [item_body(item) for item in items]})
+
+
+@router.post(
+    "/collections/{name}/recoded",
+    response_model=None,
+    responses={200: {"model": RecodedAnswer}},
+    openapi_extra=json_only(RecodedRequest, {"model": "2c0d...", "items": [_RECODED]}),
+)
+async def recoded(name: str, request: Request) -> Response:
+    """Give items their codes by the model that is being activated, if they have not changed since. For workers.
+
+    `of` is the item's code when its source was read.
+    """
+    context = context_of(request)
+    body = await read_body(request, context.settings)
+    sent = parse_fields(RecodedRequest, body.fields or {})
+    async with context.epoch.held():
+        filled = await context.call(context.engine.fill, name, sent.model, _recoded(sent))
+    return json_response({"filled": filled})
+
+
+def _recoded(sent: RecodedRequest) -> list[Recoded]:
+    try:
+        return [Recoded(item.id, b64decode(item.code), b64decode(item.of)) for item in sent.items]
+    except ValueError as exc:
+        raise InvalidItem(f"a code is not standard base64 ({exc})") from exc

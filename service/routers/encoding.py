@@ -38,14 +38,15 @@ async def encode(request: Request) -> Response:
     images = _images(await read_body(request, context.settings), context.settings)
     if request.query_params:
         raise InvalidInput(f"/encode takes no parameters: leave out {', '.join(request.query_params)}")
-    results = await context.encode(request, images, "encode")
+    async with context.epoch.held():
+        results = await context.encode(request, images, "encode")
+        model = context.engine.active.ref()
     if request.headers.get("accept", "").partition(";")[0].strip() == _OCTETS:
         return Response(
             b"".join(_code(result, i, len(results)) for i, result in enumerate(results)), media_type=_OCTETS
         )
     if len(results) == 1 and isinstance(results[0], StochConError):
         raise results[0]
-    model = context.engine.active.ref()
     return json_response(
         {"model": model_body(model), "results": [_result_body(result) for result in results]}
     )

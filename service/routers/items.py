@@ -124,7 +124,8 @@ async def get(item_id: str, request: Request, place: Place) -> Response:
 async def delete(item_id: str, request: Request, place: Place) -> Response:
     """Delete one item; answered when that is durable."""
     context = context_of(request)
-    await context.call(context.engine.delete, _id_of(request), place.collection)
+    async with context.epoch.held():
+        await context.call(context.engine.delete, _id_of(request), place.collection)
     return Response(status_code=204)
 
 
@@ -133,16 +134,16 @@ async def _write(
 ) -> list[str]:
     images = [item.image for item in items if isinstance(item.image, bytes)]
     check_num_images(len(images), context.settings)
-    if images:
-        encodings = iter(await context.encode(request, images, "write"))
+    async with context.epoch.held():
+        encodings = iter(await context.encode(request, images, "write") if images else [])
         for position, item in enumerate(items):
-            if item.image is None:
+            if not isinstance(item.image, bytes):
                 continue
             encoding = next(encodings)
             if isinstance(encoding, StochConError):
                 raise at_position(encoding, position) if len(items) > 1 else encoding
-            items[position] = replace(item, image=encoding)
-    return await context.call(context.engine.upsert, items, target.collection, target.model)
+            items[position] = replace(item, image=encoding, original=item.image)
+        return await context.call(context.engine.upsert, items, target.collection, target.model)
 
 
 def _target_of(fields: dict[str, Any]) -> tuple[dict[str, Any], WriteParameters]:

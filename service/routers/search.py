@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from contracts.errors import InvalidQuery, StochConError
 from index.protocol import ModelRef
-from service.bodies import image_from_text, parse_fields, parse_query_string, read_body
+from service.bodies import Body, image_from_text, parse_fields, parse_query_string, read_body
 from service.context import Context, context_of
 from service.metrics import Use
 from service.openapi import image_or_json
@@ -82,12 +82,14 @@ async def _answer(
     write: Callable[[T, ModelRef], dict[str, Any]],
     use: Use,
 ) -> Response:
-    queries, options, is_batch = await _read(request, context, fields, parameters, use)
+    body = await read_body(request, context.settings)
+    async with context.epoch.held():
+        queries, options, is_batch = await _read(request, context, body, fields, parameters, use)
 
-    def work() -> tuple[list[T], ModelRef]:
-        return ask(queries, options), context.engine.model_of(options.collection)
+        def work() -> tuple[list[T], ModelRef]:
+            return ask(queries, options), context.engine.model_of(options.collection)
 
-    found, model = await context.call(work)
+        found, model = await context.call(work)
     bodies = [write(one, model) for one in found]
     return json_response({"results": bodies} if is_batch else bodies[0])
 
@@ -95,12 +97,12 @@ async def _answer(
 async def _read(
     request: Request,
     context: Context,
+    body: Body,
     fields: type[SearchRequest | ClassifyRequest],
     parameters: type[ClassifyParameters],
     use: Use,
 ) -> tuple[list[Query], SearchOptions, bool]:
     """The queries with their images encoded, how to look, and whether `results` is the answer."""
-    body = await read_body(request, context.settings)
     if body.images is not None:
         if len(body.images) != 1:
             raise InvalidQuery(f"the request has {len(body.images)} images: send one query image at a time")

@@ -1,0 +1,142 @@
+"""The model that is being activated, and the generation of each collection that is made with it.
+
+While there is a successor, a collection may have another generation that is bound to it (see `Store.stage`).
+A write reaches both: images are encoded by both models. What only one of the two can have, such as a code made
+by the current model, is deleted from the other generation, so that nothing there is older than what it stands
+for; whoever fills that generation finds it missing and makes it again from its source. The same holds of a
+generation that was current before and is kept for the way back.
+
+The other generation is always written first. So what a kill leaves behind is at worst there too soon, in a
+write that nobody was told of, and never a stale code.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from contracts.codes import num_bytes
+from contracts.errors import InvalidItem
+from index.protocol import Item, ModelRef, Store, other_generation
+from service.encoding.encoder import Encoder
+from service.encoding.encoding import Encoding
+from service.models import ModelFile
+from service.queries import NewItem
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A model, loaded and warmed, that is not active yet."""
+
+    model: ModelFile
+    encoder: Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Recoded:
+    """The code of one item by the successor."""
+
+    id: str
+    code: bytes
+    of: bytes
+    """The item's current code when its source was read: another one means that it has changed since."""
+
+
+class OtherGenerations:
+    """Keeps the other generations of a store in step with the current ones. Safe to use from many threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self.num_left_behind = 0
+        """Writes so far that other generations could not have a part of."""
+
+    @contextmanager
+    def paired(self, collection: str) -> Iterator[ModelRef | None]:
+        """The model of the other generation, if there is one; no other write to the pair until the end."""
+        if self._store.other_model(collection) is None:
+            yield None
+            return
+        with self._lock:
+            lock = self._locks.setdefault(collection, threading.Lock())
+        with lock:
+            yield self._store.other_model(collection)
+
+    def write(
+        self,
+        collection: str,
+        other: ModelRef,
+        successor: Successor | None,
+        items: Sequence[NewItem],
+        current: Sequence[Item],
+    ) -> None:
+        """Bring what is about to be written to the current generation into the other one, within `paired`.
+
+        `current` are the items with their codes by the current model, in the order of `items`.
+        """
+        theirs: list[Item] = []
+        if successor is not None and successor.model.id == other.id:
+            with_image = [(item, mine) for item, mine in zip(items, current, strict=True) if file_of(item)]
+            encodings = successor.encoder.encode_many(file_of(item) or b"" for item, _ in with_image)
+            theirs = [
+                replace(mine, code=encoding.code)
+                for (_, mine), encoding in zip(with_image, encodings, strict=True)
+                if isinstance(encoding, Encoding)
+            ]
+        written = {item.id for item in theirs}
+        left = [item.id for item in current if item.id not in written]
+        if theirs:
+            self._store.upsert(other_generation(collection), theirs, other)
+        if left:
+            self.delete(collection, left)
+            self.num_left_behind += 1
+
+    def delete(self, collection: str, ids: Sequence[str]) -> int:
+        """Delete items of the other generation, within `paired`, and return how many there were."""
+        name = other_generation(collection)
+        # Most writes are of new items, and looking costs no commit.
+        there = [item.id for item in self._store.get(name, ids) if item is not None]
+        return self._store.delete(name, there) if there else 0
+
+    def fill(self, collection: str, other: ModelRef, recoded: Sequence[Recoded]) -> int:
+        """Write codes for items that have not changed since they were read; returns how many those were.
+
+        Label, metadata and URI are those of the current generation now. Raises InvalidItem for a code of
+        another length.
+        """
+        with self.paired(collection) as bound:
+            if bound is None or bound.id != other.id:
+                return 0
+            kept = self._store.get(collection, [item.id for item in recoded])
+            ready = []
+            for item, now in zip(recoded, kept, strict=True):
+                if len(item.code) != num_bytes(other.num_bits):
+                    raise InvalidItem(f"item {item.id!r}: the code has {len(item.code)} bytes")
+                if now is not None and now.code == item.of:
+                    ready.append(replace(now, code=item.code))
+            self._store.upsert(other_generation(collection), ready, other)
+            return len(ready)
+
+    def missing(self, collection: str, after: str | None, limit: int) -> list[Item]:
+        """Items that the other generation has not, by id, from the first above `after`."""
+        found: list[Item] = []
+        while len(found) < limit and (page := self._store.list_items(collection, after, _PAGE)):
+            after = page[-1].id
+            theirs = self._store.get(other_generation(collection), [item.id for item in page])
+            found += [item for item, their in zip(page, theirs, strict=True) if their is None]
+        return found[:limit]
+
+    def num_missing(self, collection: str) -> int:
+        """How many items the other generation has not."""
+        count, after = 0, None
+        while page := self.missing(collection, after, _PAGE):
+            count, after = count + len(page), page[-1].id
+        return count
+
+
+def file_of(item: NewItem) -> bytes | None:
+    """The image file of an item, if it came with one."""
+    return item.image if isinstance(item.image, bytes) else item.original

@@ -1,0 +1,81 @@
+"""Encoding the items of a collection again, with the model that is being activated, from their sources."""
+
+from collections.abc import Callable, Sequence
+
+from contracts.errors import StochConError
+from index.protocol import Item
+from service.jobs.job import Counts, JobFailure
+from service.jobs.ledger import Lease, Ledger, Scanned, cut
+from stochcon.encoders import ModelEncoder
+from stochcon.remote import RemoteBackend
+from stochcon.results import Encoding
+from stochcon.sources.uris import UriReader
+
+_PAGE = 1000
+_BATCH = 64
+
+NO_SOURCE = "it has no source: it came as a code, or as an upload of which nothing is kept"
+
+
+def scan_missing(ledger: Ledger, lease: Lease, store: RemoteBackend, should_stop: Callable[[], bool]) -> bool:
+    """Put what the new generation has not into the ledger; False if asked to stop before the end."""
+    after = None if lease.scanned_to is None else str(lease.scanned_to)
+    while page := store.missing(lease.spec.collection, after, _PAGE):
+        after = page[-1].id
+        ledger.extend(lease, Scanned(cut([item.id for item in page]), (), after, ""))
+        if should_stop():
+            return False
+    return True
+
+
+def reencode(
+    lease: Lease,
+    store: RemoteBackend,
+    encoder: ModelEncoder,
+    reader: UriReader,
+    should_stop: Callable[[], bool],
+) -> tuple[Counts, list[JobFailure]] | None:
+    """Encode the items of a shard again; None if asked to stop before the end.
+
+    Raises what the service and the model do.
+    """
+    assert lease.spec.reencode is not None
+    ids = [str(place) for place in lease.places]
+    failures: list[JobFailure] = []
+    num_done = num_gone = 0
+    for start in range(0, len(ids), _BATCH):
+        if should_stop():
+            return None
+        batch = ids[start : start + _BATCH]
+        items = [item for item in store.get_many(lease.spec.collection, batch) if item is not None]
+        num_gone += len(batch) - len(items)  # Deleted since the scan.
+        read: list[tuple[Item, bytes]] = []
+        with_source = [item for item in items if item.uri is not None]
+        failures += [JobFailure(item.id, NO_SOURCE, item.id) for item in items if item.uri is None]
+        files = reader.read_many([str(item.uri) for item in with_source])
+        for item, data in zip(with_source, files, strict=True):
+            if isinstance(data, str):
+                failures.append(JobFailure(item.id, data, item.id))
+            else:
+                read.append((item, data))
+        results = encoder.encode_many([data for _, data in read])
+        done = _sort_out(read, results, failures)
+        if done:
+            store.fill(lease.spec.collection, lease.spec.reencode, done)
+        num_done += len(done)
+    return Counts(added=num_done, skipped=num_gone, failed=len(failures)), failures
+
+
+def _sort_out(
+    read: Sequence[tuple[Item, bytes]],
+    results: Sequence[Encoding | StochConError],
+    failures: list[JobFailure],
+) -> list[tuple[Item, bytes]]:
+    """Items with their new codes; those that cannot be encoded become failures."""
+    done: list[tuple[Item, bytes]] = []
+    for (item, _), result in zip(read, results, strict=True):
+        if isinstance(result, Encoding):
+            done.append((item, result.code))
+        else:
+            failures.append(JobFailure(item.id, str(result), item.id))
+    return done
