@@ -12,7 +12,7 @@ from index.protocol import DEFAULT_COLLECTION, CollectionInfo, Item, ModelRef
 from stochcon.results import Classification, Encoding, ModelInfo, NewItem, SearchAnswer
 
 if TYPE_CHECKING:
-    from stochcon.jobs_client import JobsClient
+    from stochcon.client import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,6 @@ class Backend(ImageEncoder, Protocol):
         """Delete a collection and its items. Raises NotFound."""
         ...
 
-    def jobs(self) -> "JobsClient | None":
-        """The jobs of the service, or None where there is no service to do any."""
+    def client(self) -> "Client | None":
+        """The service that is spoken to, for what only a service does; None where there is none."""
         ...

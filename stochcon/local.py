@@ -114,7 +114,7 @@ class LocalBackend:
     def delete_collection(self, name: str) -> None:
         self._engine.delete_collection(name)
 
-    def jobs(self) -> None:
+    def client(self) -> None:
         return None
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ from contracts.errors import InvalidItem, NotFound, StochConError
 from index.protocol import CollectionInfo, Item, ModelRef
 from stochcon.backend import Query
 from stochcon.client import Client
-from stochcon.jobs_client import JobsClient
 from stochcon.results import Classification, Encoding, ModelInfo, NewItem, SearchAnswer
 
 LARGEST_PAGE = 1000
@@ -101,8 +100,8 @@ class RemoteBackend:
         """Put codes into the generation that is being made; see `Client.fill`."""
         return self._client.fill(collection, model, recoded)
 
-    def jobs(self) -> JobsClient:
-        return self._client.jobs
+    def client(self) -> Client:
+        return self._client
 
     def close(self) -> None:
         self._client.close()

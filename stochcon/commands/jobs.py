@@ -172,13 +172,13 @@ def cancel(id: IdArgument, data: DataOption = None, url: UrlOption = None) -> No
 def _jobs(data: Path | None, url: str | None) -> "Iterator[JobsClient]":
     """The jobs of the service that the options and the environment name, or that owns the store here."""
     with opened(data, None, url) as backend:
-        jobs = backend.jobs()
-        if jobs is None:
+        client = backend.client()
+        if client is None:
             raise BackendUnavailable(
                 "jobs need a running service: start it with `stochcon serve --root FOLDER`, or use "
                 "`stochcon index`, which needs none"
             )
-        yield jobs
+        yield client.jobs
 
 
 def _follow(jobs: "JobsClient", id: str, as_json: bool) -> None:
