@@ -1,8 +1,9 @@
 """What is to be done for a shard: the scan of a source, or the indexing of some of its images; or the same
 of a collection, whose items are encoded again."""
 
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.errors import StochConError
 from index.protocol import Item, ModelRef
@@ -14,7 +15,7 @@ from stochcon.indexing import Indexing
 from stochcon.reencoding import reencode, scan_missing
 from stochcon.remote import RemoteBackend
 from stochcon.results import Encoding
-from stochcon.sources.opening import open_source
+from stochcon.sources.cache import SourceCache
 from stochcon.sources.source import Failure, Place, Source, SourceOptions, SourceUnavailable
 from stochcon.sources.uris import UriReader
 
@@ -40,6 +41,7 @@ class Shards:
     """The service that keeps items."""
     encoders: Encoders
     roots: Roots
+    _of_thread: threading.local = field(default_factory=threading.local, init=False)
 
     def do(self, ledger: Ledger, lease: Lease, should_stop: Callable[[], bool]) -> None:
         """Do a leased shard and complete it.
@@ -111,10 +113,18 @@ class Shards:
             ledger.complete(lease)
             return
         encoder = self.encoders.of_id(str(lease.spec.reencode))
-        done = reencode(lease, self.store, encoder, UriReader(self.roots), should_stop)
+        done = reencode(lease, self.store, encoder, self._tools().reader, should_stop)
         if done is None:
             raise Interrupted
         ledger.complete(lease, *done)
+
+    def _tools(self) -> "_Tools":
+        """What this thread reads sources with; it remembers what it has opened lately."""
+        if not hasattr(self._of_thread, "tools"):
+            sources = SourceCache(self.roots.holds)
+            self._of_thread.tools = _Tools(sources, UriReader(self.roots, sources))
+        found: _Tools = self._of_thread.tools
+        return found
 
     def _open(self, lease: Lease) -> Source:
         spec = lease.spec
@@ -123,7 +133,7 @@ class Shards:
             path = self.roots.admit(spec.source)
         except StochConError as exc:
             raise SourceUnavailable(str(exc)) from exc
-        source = open_source(path, options_of(spec), self.roots.holds)
+        source = self._tools().sources.open(path, options_of(spec))
         if lease.version is not None and source.version != lease.version:
             raise SourceUnavailable(f"{spec.source} has changed since it was scanned: submit it again")
         return source
@@ -152,6 +162,12 @@ def _set_aside(ledger: Ledger, lease: Lease) -> None:
         (place,) = lease.places
         failure = JobFailure(str(place), f"set aside, since {what}; see their logs", place)
         ledger.complete(lease, Counts(failed=1), [failure])
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    sources: SourceCache
+    reader: UriReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class FolderSource:
     def scan(self, after: Place | None = None) -> Iterator[Found | Failure]:
         if self._only:
             if after is None:
-                yield Found(self._options.prefix + self._only, self._only)
+                yield found(self._only, self._only, self._options)
             return
         start = os.fsencode(str(after)) if after is not None else b""
         for path in self._walk(self._root, b"", start):

@@ -41,7 +41,8 @@ class ObjectStoreSource:
     An id is that key. Keys with a hidden part and those that do not look like images by name are left out.
     A URL that names an object is a source of that one, whatever its name; with a slash at its end it is a
     prefix in any case. An image has changed when its size or its ETag has, or its time where a store has
-    no ETags. Its `uri` is its URL as `fsspec` and the tools of the stores take it: not percent-encoded.
+    no ETags; of a store without times a change of the size alone is noticed. A `uri` is the URL as `fsspec`
+    and the stores' own tools take it: not percent-encoded.
     """
 
     version = ""
@@ -77,7 +78,7 @@ class ObjectStoreSource:
     def scan(self, after: Place | None = None) -> Iterator[Found | Failure]:
         if self._only:
             if after is None:
-                yield Found(self._options.prefix + self._only, self._only)
+                yield found(self._only, self._only, self._options)
             return
         last = "" if after is None else str(after)
         try:

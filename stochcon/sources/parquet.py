@@ -40,8 +40,13 @@ class ParquetSource:
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         """Raises SourceUnavailable if it is not Parquet, or has no column that is needed, of its type."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as exc:
+            raise SourceUnavailable(
+                f"{path} needs pyarrow, which is not installed: pip install pyarrow"
+            ) from exc
 
         self._path = path.resolve()
         self._options = options

@@ -105,20 +105,14 @@ class TarSource:
                     yield entry
 
     def images(self, places: Iterable[Place]) -> Iterator[SourceImage | Failure]:
-        damage = None
         with self._open_there() as file:
             for place in places:
-                if damage is None or not self._is_compressed:
-                    try:
-                        image = self._describe(file, place)
-                    except _DAMAGE as exc:
-                        damage = str(exc)
-                    else:
-                        yield image
-                        continue
-                # Of a compressed archive nothing beyond the damage can be read either.
-                id = self._options.prefix + _unpack(place)[0]
-                yield Failure(id, f"the member cannot be read: {damage}", place)
+                try:
+                    image: SourceImage | Failure = self._describe(file, place)
+                except _DAMAGE as exc:
+                    id = self._options.prefix + _unpack(place)[0]
+                    image = Failure(id, f"the member cannot be read: {exc}", place)
+                yield image
 
     def _members(self, file: IO[bytes], start: int) -> Iterator[tarfile.TarInfo | Failure]:
         """The headers from one at byte `start` on, and a failure where no more can be read."""

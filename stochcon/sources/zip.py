@@ -79,7 +79,7 @@ class ZipSource:
     def _find(self, number: int) -> Found | Failure | None:
         member = self._members[number]
         path = member_path(member.filename)
-        if member.is_dir() or not looks_like_image(path) or not self._options.admits(path):
+        if not looks_like_image(path) or not self._options.admits(path):
             return None
         entry = found(path, number, self._options)
         if isinstance(entry, Failure):

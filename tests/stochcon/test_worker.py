@@ -146,7 +146,7 @@ def test_links_that_leave_the_roots_are_refused_whenever_they_are_made(jobs: Job
     (jobs.root / "photos" / "b.jpg").symlink_to(tmp_path / "secret" / "a.jpg")
     job = jobs.run(jobs.root / "photos")
     assert job.counts == Counts(found=2, added=1, failed=1)
-    assert "leads out" in jobs.failures(job)["b.jpg"]
+    assert "lies outside" in jobs.failures(job)["b.jpg"]
     # The source itself becomes a link after it was submitted.
     job_id = jobs.submit(jobs.root / "photos")
     shutil.rmtree(jobs.root / "photos")

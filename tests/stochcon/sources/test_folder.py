@@ -12,7 +12,7 @@ def make(root: Path, *names: str) -> None:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
+        path.write_bytes(os.fsencode(name))
 
 
 def ids(path: Path, options: SourceOptions = SourceOptions()) -> list[str]:

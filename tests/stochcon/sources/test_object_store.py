@@ -1,10 +1,17 @@
 import random
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
+from moto.s3.models import S3Backend
 
 from contracts.errors import BackendUnavailable
 from stochcon.sources import object_store
@@ -92,6 +99,19 @@ def test_a_long_listing_comes_in_pages_and_goes_on_after_any_key(bucket, monkeyp
     assert len(bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]) == 5
     assert [entry.id for entry in source.scan()] == keys
     assert [entry.id for entry in source.scan("03.jpg")] == keys[4:]
+
+
+def test_a_bucket_that_lists_its_keys_in_no_order_is_refused(bucket, monkeypatch):
+    bucket.put("a.jpg", "b.jpg")
+    ordered = S3Backend.list_objects_v2
+
+    def from_the_start(backend: S3Backend, *, start_after: str, **options: object) -> object:
+        return ordered(backend, start_after=None, **options)
+
+    source = open_source(bucket.url)
+    monkeypatch.setattr(S3Backend, "list_objects_v2", from_the_start)
+    with pytest.raises(SourceUnavailable, match="photos does not list its keys in order"):
+        list(source.scan("b.jpg"))
 
 
 def test_other_bytes_are_another_version(bucket):
@@ -236,3 +256,54 @@ def test_other_stores_come_along(tmp_path):
     files.rm(f"/{tmp_path.name}/a.jpg")
     assert isinstance(next(source.images(["a.jpg"])), Failure)
     assert list(source.scan()) == [Found("b/c.jpg", "b/c.jpg")]
+
+
+class Listings(SimpleHTTPRequestHandler):
+    """Shows folders, and keeps in mind which."""
+
+    shown: ClassVar[list[str]] = []
+
+    def list_directory(self, path: str) -> BytesIO | None:
+        self.shown.append(self.path)
+        return super().list_directory(path)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web_url(tmp_path: Path) -> Iterator[str]:
+    """A web server that lists the folders below `tmp_path`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Listings, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_web_server_that_lists_its_folders_comes_along(tmp_path, web_url):
+    for name in ("in/b.jpg", "in/x/c.png", "in/.x/d.jpg", "in/notes.txt", "out/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    source = open_source(f"{web_url}/in/")
+    images = list(walk(source))
+    assert [(image.id, read_image(image)) for image in images] == [
+        ("b.jpg", b"in/b.jpg"),
+        ("x/c.png", b"in/x/c.png"),
+    ]
+    assert images[1].uri == f"{web_url}/in/x/c.png"
+    (tmp_path / "in" / "a.jpg").write_text("new")
+    assert [entry.id for entry in source.scan()] == ["a.jpg", "b.jpg", "x/c.png"]
+    assert [entry.id for entry in source.scan("b.jpg")] == ["x/c.png"]
+
+
+def test_a_scan_that_goes_on_lists_no_folder_before_its_place(tmp_path, web_url):
+    for name in ("a/x.jpg", "b/x.jpg", "b/y.jpg", "c/x.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    source = open_source(f"{web_url}/")
+    Listings.shown.clear()
+    assert [entry.id for entry in source.scan("b/x.jpg")] == ["b/y.jpg", "c/x.jpg"]
+    assert [path.strip("/") for path in Listings.shown] == ["", "b", "c"]

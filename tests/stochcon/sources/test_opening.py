@@ -43,6 +43,14 @@ def test_any_other_file_is_an_image_whatever_its_name(tmp_path):
     assert (image.id, read_image(image)) == ("scan", b"x")
 
 
+def test_an_image_whose_name_is_not_utf8_is_a_failure(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    path.write_bytes(b"x")
+    (failure,) = walk(open_source(path))
+    assert failure.id.isascii()
+    assert "UTF-8" in failure.reason
+
+
 def test_what_is_not_there_is_told_with_what_could_be(tmp_path):
     with pytest.raises(SourceUnavailable, match=r"nothing does not exist: name a folder, an image, a \.tar"):
         open_source(tmp_path / "nothing")

@@ -2,6 +2,8 @@ import datetime
 import decimal
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -89,10 +91,10 @@ def test_label_numbers_without_names_stay_numbers(tmp_path):
 def test_a_column_of_another_name_has_labels_of_its_own_names(tmp_path):
     features = {"label": {"names": ["no", "never"]}, "fine": {"names": ["wolf", "bear"]}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    columns = {"label": [0, 0, 0, 0], "fine": [1, 0, None, 2], "text": ["x", None, "z", ""]}
+    columns = {"label": [0, 0, 0, 0], "fine": [1, 0, None, 2], "text": ["x", None, "z", "é"]}
     path = write(tmp_path / "a.parquet", columns, metadata)
     assert [image.label for image in entries(path, label_column="fine")] == ["bear", "wolf", None, "2"]
-    assert [image.label for image in entries(path, label_column="text")] == ["x", None, "z", ""]
+    assert [image.label for image in entries(path, label_column="text")] == ["x", None, "z", "é"]
 
 
 def test_a_label_column_that_is_not_there_or_holds_none_is_told(tmp_path):
@@ -115,7 +117,7 @@ def test_folders_of_paths_are_labels_where_there_are_no_others(tmp_path):
 
 
 def test_columns_become_metadata(tmp_path):
-    moment = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456)  # noqa: DTZ001
+    moment = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456)
     columns = {
         "text": (pa.array(["x", None]), "x"),
         "flag": (pa.array([True, None]), True),
@@ -124,13 +126,13 @@ def test_columns_become_metadata(tmp_path):
         "half": (pa.array([0.5, float("inf")], pa.float16()), 0.5),
         "decimal": (pa.array([decimal.Decimal("1.25"), None]), 1.25),
         "date": (pa.array([datetime.date(2024, 2, 29), None]), "2024-02-29"),
-        "time": (pa.array([datetime.time(1, 2, 3), None], pa.time32("s")), "01:02:03"),
+        "time": (pa.array([datetime.time(1, 2, 3), None], pa.time32("s")), "01:02:03.000"),
         "stamp": (pa.array([moment, None]), "2024-02-29T23:59:58.123456"),
         "nanos": (
             pa.array([1_700_000_000_000_000_001, None], pa.timestamp("ns")),
             "2023-11-14T22:13:20.000000001",
         ),
-        "utc": (pa.array([moment, None], pa.timestamp("s", "UTC"), safe=False), "2024-02-29T23:59:58Z"),
+        "utc": (pa.array([moment, None], pa.timestamp("s", "UTC"), safe=False), "2024-02-29T23:59:58.000Z"),
         "tags": (pa.array([["a", "b"], None]), ["a", "b"]),
         "word": (pa.array(["x y", None]).dictionary_encode(), "x y"),
         "nothing": (pa.nulls(2), None),
@@ -171,11 +173,27 @@ def test_a_file_of_another_shape_is_told_with_its_columns(tmp_path, kind):
         open_source(tmp_path / "a.parquet")
     images = pa.array([{"bytes": None}], pa.struct([("bytes", kind)]))
     pq.write_table(pa.table({"image": images}), tmp_path / "b.parquet")
-    with pytest.raises(SourceUnavailable, match="no column image{bytes,path} with bytes that are binary"):
+    with pytest.raises(SourceUnavailable, match=r"no column image\{bytes,path\} with bytes that are binary"):
         open_source(tmp_path / "b.parquet")
     (tmp_path / "c.parquet").write_text("no Parquet")
     with pytest.raises(SourceUnavailable, match="cannot be read as Parquet"):
         open_source(tmp_path / "c.parquet")
+
+
+def test_without_pyarrow_the_command_that_installs_it_is_told(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [b"a"])
+    # In a process of its own, where it can be hidden.
+    code = (
+        "import sys\n"
+        "sys.modules['pyarrow'] = None\n"
+        "from stochcon.sources.opening import open_source\n"
+        "try: open_source(sys.argv[1])\n"
+        "except Exception as exc: print(type(exc).__name__, exc)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("SourceUnavailable")
+    assert "pip install pyarrow" in done.stdout
 
 
 @pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary_view()])

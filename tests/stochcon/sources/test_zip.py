@@ -53,6 +53,12 @@ def test_hidden_members_folders_and_what_is_no_image_by_its_name_are_left_out(tm
     assert [entry.id for entry in entries(path)] == ["a.jpg", "x/b.JPEG"]
 
 
+def test_a_member_without_a_name_is_left_out(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"x")
+    assert entries(tmp_path / "a.zip") == []
+
+
 def test_names_that_lead_elsewhere_are_only_names(tmp_path):
     path = write_zip(
         tmp_path / "a.zip", ("../../up.jpg", b"up"), ("/etc/root.jpg", b"root"), ("./c.jpg", b"c")
