@@ -283,7 +283,10 @@ class Activations:
         names: list[str] = self._change(lambda: self._stage(model))
         others = self._engine.others
         seen = others.num_left_behind
-        missing = {name: count for name in names if (count := others.num_missing(name))}
+        try:
+            missing = {name: count for name in names if (count := others.num_missing(name))}
+        except NotFound:
+            return False  # A collection was deleted just now.
         tried = self._tried()
         if any(count > tried.get(name, 0) for name, count in missing.items()):
             self._encode({name for name, count in missing.items() if count > tried.get(name, 0)}, model)
@@ -323,6 +326,8 @@ class Activations:
         self._update(state="encoding", jobs=jobs)
         while not self._is_over():
             found = self._jobs()
+            for name in found.keys() - self._names():
+                self._cancel_job(found.pop(name).id)  # It was deleted, and so is what its job was to fill.
             stopped = [job for job in found.values() if job.state in ("failed", "cancelled")]
             if stopped:
                 reason = stopped[0].reason or f"its job {stopped[0].id} was cancelled"

@@ -30,8 +30,8 @@ class Jobs:
             raise InvalidInput("reencode is set by the service alone: activate the model instead")
         encode_metadata("*", spec.metadata)  # Whatever is wrong would be wrong with every item.
         source = self.roots.admit(spec.source)
-        if "://" not in source and not Path(source).exists():
-            raise InvalidInput(f"the source {spec.source} does not exist: check the path")
+        if "://" not in source:
+            _check_there(Path(source))
         self.engine.models.get(self.engine.model_for(spec.collection).id)
         return self.ledger.submit(spec.model_copy(update={"source": source}))
 
@@ -45,3 +45,12 @@ class Jobs:
             return self.ledger.cancel(job_id)
         self.ledger.forget(job_id)
         return job
+
+
+def _check_there(path: Path) -> None:
+    try:
+        path.stat()
+    except FileNotFoundError as exc:
+        raise InvalidInput(f"the source {path} does not exist: check the path") from exc
+    except OSError as exc:
+        raise InvalidInput(f"the source {path} cannot be read: {exc.strerror}") from exc

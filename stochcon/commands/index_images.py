@@ -25,6 +25,7 @@ from stochcon.commands.options import (
 )
 from stochcon.indexing import Counts, Indexing, prune
 from stochcon.output import print_json, progress, say
+from stochcon.sources.folder import FolderSource
 from stochcon.sources.source import Failure, Labels, SourceOptions, walk
 
 INTERRUPTED = 130
@@ -60,6 +61,8 @@ def index_images(
         prefix=prefix, labels=labels, include=tuple(include or ()), exclude=tuple(exclude or ())
     )
     sources = open_sources(paths, options)
+    if delete_gone and not all(isinstance(source, FolderSource) for source in sources):
+        raise typer.BadParameter("only of folders can be told which files are gone", param_hint="--prune")
     deleted = 0
     with opened(data, models, url, make=True) as backend, _interruptible() as is_stopping:
         _check_model(backend, collection)
