@@ -2,7 +2,11 @@
 
 from importlib.util import find_spec
 
-_MODULES = {"cpu": ("onnxruntime", "faiss", "fastapi"), "trainer": ("torch", "onnx")}
+_MODULES = {
+    "cpu": ("onnxruntime", "faiss", "fastapi"),
+    "trainer": ("torch", "onnx"),
+    "plots": ("matplotlib",),
+}
 """Modules that each extra brings; `gpu` brings those of `cpu` under the same names."""
 
 

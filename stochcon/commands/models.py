@@ -1,14 +1,22 @@
-"""`models`: the models there are."""
+"""`models`: the models there are, and which one is in use."""
 
 from typing import Annotated
 
 import typer
 
 from contracts.errors import NotFound
+from stochcon.commands import activation
+from stochcon.commands.compare import compare_models
 from stochcon.commands.options import JsonOption, ModelsOption, UrlOption, opened_encoder
 from stochcon.output import print_json, print_table
 
-app = typer.Typer(help="List and show models.")
+app = typer.Typer(help="List, compare and activate models.")
+app.command("compare")(compare_models)
+app.command("add")(activation.add_model)
+app.command("activate")(activation.activate_model)
+app.command("cancel")(activation.cancel_activation)
+app.command("rollback")(activation.rollback_model)
+app.command("delete")(activation.delete_model)
 
 
 @app.command("list")
