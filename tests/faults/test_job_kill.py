@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from contracts.errors import BackendUnavailable
 from service.jobs.job import Job, JobSpec
 from service.jobs.ledger import Ledger
 from service.jobs.opening import open_ledger
 from stochcon import Client
 from tests.image_files import jpeg
+from tests.redis_server import RedisServer
 from tests.server_process import ServerProcess, wait_until
 from tests.tiny_model import write_tiny_model
 from tests.worker_process import POISON, start_worker
@@ -44,15 +46,17 @@ def images(tmp_path: Path) -> Path:
 class Site:
     """A service, a ledger, and workers, each a process that can be killed."""
 
-    def __init__(self, folder: Path, models: Path, images: Path) -> None:
+    def __init__(self, folder: Path, models: Path, images: Path, redis_url: str | None) -> None:
         self.data, self.models, self.images = folder / "data", models, images
+        self.redis_url = redis_url
         self.server = ServerProcess(self.data, models, roots=images, workers=0)
         self.port = int(self.server.url.rpartition(":")[2])
-        self.ledger: Ledger = open_ledger(self.data, None)
+        self.ledger: Ledger = open_ledger(self.data, redis_url)
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(self) -> None:
-        self.workers.append(start_worker(self.server.url, self.data, self.models, self.images))
+        worker = start_worker(self.server.url, self.data, self.models, self.images, self.redis_url)
+        self.workers.append(worker)
 
     def kill_worker(self) -> None:
         worker = self.workers.pop()
@@ -82,8 +86,16 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, models: Path, images: Path) -> Iterator[Site]:
-    started = Site(tmp_path, models, images)
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    (tmp_path / "redis").mkdir()
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, models: Path, images: Path) -> Iterator[Site]:
+    url = request.getfixturevalue("redis").url if request.param == "redis" else None
+    started = Site(tmp_path, models, images, url)
     yield started
     started.close()
 
@@ -163,6 +175,28 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_the_rest_completes(site
     assert failure.id == "3/0003.jpg"
     assert "set aside" in failure.reason
     check_items(site, missing=frozenset({"3/0003.jpg"}))
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_redis_is_waited_for(tmp_path: Path, models: Path, images: Path, redis: RedisServer) -> None:
+    site = Site(tmp_path, models, images, redis.url)
+    try:
+        job_id = site.submit()
+        for _ in range(2):
+            site.start_worker()
+        for share in (1, 3):
+            wait_until(lambda share=share: site.ledger.job(job_id).counts.added > share * NUM_IMAGES // 5, 60)
+            redis.kill()
+            with pytest.raises(BackendUnavailable):
+                site.ledger.job(job_id)
+            redis.restart()
+        job = site.until(job_id, lambda job: not job.is_open, lambda: None)
+        assert (job.state, job.counts.found, job.counts.failed) == ("done", NUM_IMAGES, 0)
+        assert job.counts.added + job.counts.skipped == NUM_IMAGES
+        assert all(worker.poll() is None for worker in site.workers), "a worker outlives its ledger"
+        check_items(site)
+    finally:
+        site.close()
 
 
 def worker_pids(server: ServerProcess) -> list[int]:
