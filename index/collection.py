@@ -145,7 +145,7 @@ class Collection:
             )
 
     def sample(self, count: int, rng: np.random.Generator) -> Codes:
-        """Codes of items drawn at random, with replacement: uint8 [count, num_bytes], or none if it is empty."""
+        """Codes of items drawn at random, with replacement: uint8 [count, num_bytes]; none if it is empty."""
         snapshot = self._current
         segments = [segment for segment in snapshot.segments.values() if segment.num_live]
         if not segments:

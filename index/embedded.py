@@ -49,7 +49,7 @@ from index.protocol import (
     other_generation,
 )
 from index.search import Searcher
-from index.segment_files import sync_folder
+from index.segment_files import sync_folder, translated_files
 from index.segments import SEGMENT_SLOTS
 from index.verification import verify
 
@@ -136,8 +136,10 @@ class EmbeddedStore:
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection, its items and its files, once calls under way are done. Raises NotFound."""
-        self.drop_other(name)
-        self._delete(name)
+        while True:
+            self.drop_other(name)
+            if self._delete(name):
+                return
 
     def stage(self, name: str, model: ModelRef) -> CollectionInfo:
         """See to it that a collection has another generation, for the codes of `model`; see `Store.stage`."""
@@ -187,26 +189,26 @@ class EmbeddedStore:
         """Id of the model that was given to the last `switch`."""
         return self._generations.active_model
 
-    def _delete(self, name: str) -> None:
+    def _delete(self, name: str) -> bool:
+        """Delete one generation; False if it is a current one and has another by now."""
         collection = self._find(name, None)
         collection.gate.shut()  # Outside the lock: calls on other collections need not wait.
-        with self._collections_lock:
+        with ExitStack() as after, self._collections_lock:
             if self._collections.get(name) is not collection:
                 raise _not_found(name)  # Somebody else was faster.
+            if other_generation(name) in self._collections:
+                return False
             collection.close()
             del self._collections[name]
-            with _translated(collection.folder):
+            with translated_files(collection.folder):
                 doomed = self._root / f"{_TEMPORARY}deleted-{uuid4().hex}"
                 collection.folder.rename(doomed)
+                # Once nobody is held up by it, and also if the disk is full and nothing can be written.
+                after.callback(shutil.rmtree, doomed)
                 sync_folder(self._root)
-            kept = self._generations
-            after = (
-                kept.with_other(collection.name, None) if is_other_generation(name) else kept.without(name)
-            )
-            if after != kept:
-                self._write(after)
-        with _translated(doomed):
-            shutil.rmtree(doomed)
+            kept, own = self._generations, collection.name
+            self._write(kept.with_other(own, None) if is_other_generation(name) else kept.without(own))
+        return True
 
     def upsert(self, name: str, items: Sequence[Item], model: ModelRef) -> None:
         """Insert or replace items, all or nothing, making the collection if need be.
@@ -325,13 +327,15 @@ class EmbeddedStore:
                 if model is None:
                     raise _not_found(name)
                 check_collection_name(name)
-                collection = self._collections[name] = self._create(name, model)
+                # A file that could not be written when another of this name was deleted may still say where.
+                folder = self._generations.current_folder(name)
+                collection = self._collections[name] = self._create(folder, model)
             return collection
 
     def _create(self, folder_name: str, model: ModelRef) -> Collection:
         code_bytes(model.num_bits)
         folder = self._root / folder_name
-        with _translated(folder):
+        with translated_files(folder):
             unfinished = self._root / f"{_TEMPORARY}new-{uuid4().hex}"
             (unfinished / SEGMENTS_NAME).mkdir(parents=True)
             Catalog.create(unfinished / CATALOG_NAME, model, self._segment_slots)
@@ -341,7 +345,7 @@ class EmbeddedStore:
             return Collection(folder, self._num_threads)
 
     def _open_collections(self) -> None:
-        with _translated(self._root):
+        with translated_files(self._root):
             self._generations = read_generations(self._data_dir)
             for folder in sorted(self._root.iterdir()):
                 if folder.name.startswith(_TEMPORARY):
@@ -367,11 +371,12 @@ class EmbeddedStore:
                 known = known.without(name)
             elif other_generation(name) not in self._collections:
                 known = known.with_other(name, None)
-        if known != self._generations:
-            self._write(known)
+        self._write(known)
 
     def _write(self, generations: Generations) -> None:
-        with _translated(self._data_dir / FILE_NAME):
+        if generations == self._generations:
+            return
+        with translated_files(self._data_dir / FILE_NAME):
             write_generations(self._data_dir, generations)
         self._generations = generations
 
@@ -387,13 +392,3 @@ class EmbeddedStore:
 
 def _not_found(name: str) -> NotFound:
     return NotFound(f"there is no collection {name!r}: write an item to it, or choose one that is listed")
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise BackendUnavailable(
-            f"{path} could not be used ({exc.strerror}): check the disk and the permissions"
-        ) from exc

@@ -9,13 +9,12 @@ generation, in the folder of its own name.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from contracts.errors import StoreCorrupt
-from index.segment_files import sync_folder
+from index.segment_files import write_durably
 
 FILE_NAME = "generations.json"
 _VERSION = 1
@@ -84,11 +83,5 @@ def read_generations(data_dir: Path) -> Generations:
 
 def write_generations(data_dir: Path, generations: Generations) -> None:
     """Replace the file, durably and at once. Raises OSError."""
-    path = data_dir / FILE_NAME
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
-        file.write(json.dumps({"version": _VERSION, **asdict(generations)}, indent=1).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(data_dir)
+    content = json.dumps({"version": _VERSION, **asdict(generations)}, indent=1)
+    write_durably(data_dir / FILE_NAME, content.encode())

@@ -23,7 +23,8 @@ counts only if its header and checksum agree with the catalogue's record.
 import os
 import struct
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,25 @@ def _checksum(header: bytes | bytearray, *parts: memoryview) -> int:
     for part in parts:
         checksum = zlib.crc32(part, checksum)
     return checksum
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a small file, as a whole and durably. Raises OSError."""
+    partial = path.with_name(f"{path.name}.part")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def translated_files(path: Path) -> Iterator[None]:
+    """Raise the system's errors about files at or below `path` as BackendUnavailable."""
+    try:
+        yield
+    except OSError as exc:
+        raise BackendUnavailable(
+            f"{path} could not be used ({exc.strerror}): check the disk and the permissions"
+        ) from exc

@@ -10,66 +10,28 @@
 point leaves the old generations in use, or the new ones: what decides is one file, `index.generations`.
 """
 
-import json
-import os
-import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import structlog
 
 from contracts.errors import BackendUnavailable, JobConflict, NotFound, StochConError
 from index.protocol import ModelRef
+from service.activation_record import FILE_NAME, Activation, ActivationRecord, Policy
 from service.encoding.session import require_codes
 from service.engine import Engine
 from service.jobs.job import Job, JobSpec
 from service.jobs.ledger import Ledger
-from service.model_check import ModelCheck, check_in_fresh_process
-from service.models import ModelFile
+from service.model_check import check_in_fresh_process
 from service.settings import Settings
 
-FILE_NAME = "activation.json"
 POLL_S = 0.5
-
-State = Literal["checking", "encoding", "waiting", "done", "failed", "cancelled"]
-"""`waiting`: items would be left out, and nobody has said yet what to do with them."""
-
-OPEN_STATES: tuple[State, ...] = ("checking", "encoding", "waiting")
-
-Policy = Literal["ask", "leave-out", "keep"]
-"""What is to become of items that cannot be encoded again: wait for a decision, go on without them, or keep
-the old generation of the collections that have any."""
+_STOP_S = 5.0
 
 _log = structlog.get_logger("service")
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """How far it is."""
-
-    model: str
-    """Id of the model that is being activated."""
-    previous: str
-    """Id of the model that was active before."""
-    missing: Policy
-    state: State = "checking"
-    jobs: Mapping[str, str] = field(default_factory=dict)
-    """Job that encodes again, by collection."""
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    """Items that could not be encoded again, by collection; the failures of its job say why."""
-    check: Mapping[str, Any] | None = None
-    """What the check in a fresh process found; see `service.model_check.ModelCheck`."""
-    reason: str | None = None
-    """Why it failed."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether anything is still to come."""
-        return self.state in OPEN_STATES
-
 
 Change = Callable[[Callable[[], Any]], Any]
 """Does what it is given while no request depends on the model."""
@@ -79,13 +41,13 @@ class Activations:
     """One activation at a time, in a thread of its own."""
 
     def __init__(self, engine: Engine, ledger: Ledger, settings: Settings, change: Change) -> None:
+        """Raises BackendUnavailable if the file in which it is kept cannot be read."""
         self._engine = engine
         self._ledger = ledger
         self._settings = settings
         self._change = change
-        self._path = settings.data / FILE_NAME
-        self._lock = threading.Lock()
-        self._current = _read(self._path)
+        self._record = ActivationRecord(settings.data / FILE_NAME)
+        self._command_lock = threading.Lock()
         self._told = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -93,18 +55,18 @@ class Activations:
     @property
     def current(self) -> Activation | None:
         """The activation that is under way, or the last one."""
-        return self._current
+        return self._record.current
 
     def resume(self) -> None:
         """Go on with what was under way when the service stopped. Returns with the model loaded."""
-        current = self._current
+        current = self._record.current
         if current is None or not current.is_open:
             return
         if current.state != "checking":
             try:
                 self._engine.load_successor(self._engine.models.get(current.model))
             except StochConError as exc:
-                self._update(state="failed", reason=str(exc))
+                self._record.update(state="failed", reason=str(exc))
                 return
         self._begin()
 
@@ -114,139 +76,126 @@ class Activations:
         Raises NotFound, InvalidModel for one that makes no codes, and JobConflict if the model is active or
         another is being activated.
         """
-        with self._lock:
-            current = self._current
+        with self._commanding():
+            current = self._record.current
             if current is not None and current.is_open:
                 if current.model != model_id:
                     raise JobConflict(
                         f"the model {current.model[:12]} is being activated: wait for it, or cancel it first"
                     )
-                is_decided = current.state == "waiting" and missing != "ask"
-                self._update(missing=missing, state="encoding" if is_decided else current.state)
-            else:
-                model = self._engine.models.get(model_id)
-                require_codes(model.manifest)
-                if model.id == self._engine.active.id and not self._behind(model.id):
-                    raise JobConflict(f"the model {model.manifest.name} ({model.id[:12]}) is active already")
-                self._write(Activation(model.id, self._engine.active.id, missing))
-                self._begin()
-            self._told.set()
-            assert self._current is not None
-            return self._current
+                return self._decide(missing)
+            self._check_idle()
+            model = self._engine.models.get(model_id)
+            require_codes(model.manifest)
+            if model.id == self._engine.active.id and not self._behind(model.id):
+                raise JobConflict(f"the model {model.manifest.name} ({model.id[:12]}) is active already")
+            begun = self._record.write(Activation(model.id, self._engine.active.id, missing))
+            self._begin()
+            return begun
 
     def cancel(self, model_id: str) -> Activation:
         """Give up the activation of a model; what was encoded is kept for the next try.
 
         Raises JobConflict if it is not being activated.
         """
-        with self._lock:
-            current = self._current
+        with self._commanding():
+            current = self._record.current
             if current is None or not current.is_open or current.model != model_id:
                 raise JobConflict(f"the model {model_id[:12]} is not being activated")
-            self._update(state="cancelled")
+            cancelled = self._record.update(state="cancelled")
             self._told.set()
-        self._join()
-        for job_id in current.jobs.values():
-            self._cancel_job(job_id)
-        assert self._current is not None
-        return self._current
+            return cancelled
 
     def rollback(self, model_id: str) -> Activation:
-        """Go back from the active model to the one before it, at once.
+        """Go back from the active model to the one before it, as soon as that is loaded.
 
         Items that were written since cannot be in the old generation: `left_out` counts them. Activating the
         old model again, instead, encodes them first. Raises NotFound if the old model's file is gone, and
         JobConflict if the model is not active, if there is none before it, or while another is activated.
         """
-        with self._lock:
+        with self._commanding():
             active = self._engine.active.id
             if active != model_id:
                 raise JobConflict(f"the model {model_id[:12]} is not active: {active[:12]} is")
-            current = self._current
-            if (
-                current is None
-                or current.state != "done"
-                or current.model != active
-                or current.previous == active
-            ):
+            if self._record.current is not None and self._record.current.is_open:
+                raise JobConflict(
+                    f"the model {self._record.current.model[:12]} is being activated: cancel it first"
+                )
+            self._check_idle()
+            previous = self._previous()
+            if previous is None:
                 raise JobConflict(f"there is no model to go back to from {active[:12]}")
-            previous = self._engine.models.get(current.previous)
-            names = [
-                name
-                for name in self._names()
-                if (other := self._engine.store.other_model(name)) is not None and other.id == previous.id
-            ]
-            self._engine.load_successor(previous)
-            left_out = {name: count for name in names if (count := self._engine.others.num_missing(name))}
-            self._change(lambda: self._engine.switch(names))
-            self._write(Activation(previous.id, active, "leave-out", "done", left_out=left_out))
-            assert self._current is not None
-            return self._current
+            names = self._with_other(previous)
+            self._engine.load_successor(self._engine.models.get(previous))
+            try:
+                left_out = {name: count for name in names if (count := self._engine.others.num_missing(name))}
+                self._change(lambda: self._engine.switch(names))
+            finally:
+                self._change(self._engine.drop_successor)
+            return self._record.write(Activation(previous, active, "leave-out", "done", left_out=left_out))
 
-    def add(self, name: str, content: bytes) -> ModelFile:
-        """Put a model into the folder, as a file of that name. Raises InvalidModel, BackendUnavailable.
-
-        A model that is there already is left as it is, and returned.
-        """
-        folder = self._engine.models.path
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part") as partial:
-                partial.write(content)
-                partial.flush()
-                os.fsync(partial.fileno())
-                path = Path(partial.name)
-                found = check_in_fresh_process(path, self._settings.provider, self._settings.threads)
-                for model in self._engine.models.list().models:
-                    if model.id == found.id:
-                        return model
-                final = folder / f"{name}-{found.id[:12]}.onnx"
-                os.link(path, final)
-        except OSError as exc:
-            raise BackendUnavailable(
-                f"the model cannot be written into {folder} ({exc.strerror}): choose a folder that can be "
-                "written with --models"
-            ) from exc
-        final.chmod(0o644)
-        return self._engine.models.read(final)
-
-    def delete(self, model_id: str) -> None:
-        """Delete a model's file from the folder. Raises NotFound, and JobConflict if it is in use."""
-        model = self._engine.models.get(model_id)
-        store = self._engine.store
-        users = [
-            name
-            for name in self._names()
-            if store.model(name).id == model_id
-            or ((other := store.other_model(name)) is not None and other.id == model_id)
-        ]
-        current = self._current
+    def check_unused(self, model_id: str) -> None:
+        """Raise JobConflict for a model that is active, is being activated, or whose codes are kept."""
+        current = self._record.current
         if model_id == self._engine.active.id or (current and current.is_open and current.model == model_id):
-            raise JobConflict(f"the model {model.manifest.name} ({model_id[:12]}) is in use")
+            raise JobConflict(f"the model {model_id[:12]} is in use")
+        users = [*self._with_other(model_id), *(set(self._names()) - set(self._behind(model_id)))]
         if users:
             raise JobConflict(
-                f"the model {model.manifest.name} ({model_id[:12]}) is that of the collection {users[0]!r}, now "
-                "or before the last switch: without it nobody could go back, nor search there by image"
+                f"the model {model_id[:12]} is that of the collection {users[0]!r}, now or before the last "
+                "switch: without it nobody could go back, nor search there by image"
             )
-        try:
-            model.path.unlink()
-        except OSError as exc:
-            raise BackendUnavailable(f"{model.path} cannot be deleted ({exc.strerror})") from exc
 
     def stop(self) -> None:
         """End the thread; what is under way goes on after the next start."""
         self._stopping = True
         self._told.set()
-        self._join()
+        if self._thread is not None:
+            # It may be checking a model, or counting: nothing is lost if it is cut off there.
+            self._thread.join(_STOP_S)
+
+    @contextmanager
+    def _commanding(self) -> Iterator[None]:
+        if not self._command_lock.acquire(blocking=False):
+            raise JobConflict("another call is about to change the model: try again when it is done")
+        try:
+            yield
+        finally:
+            self._command_lock.release()
+
+    def _check_idle(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            raise JobConflict("the last activation is still being wound up: try again in a moment")
+
+    def _decide(self, missing: Policy) -> Activation:
+        with self._record.lock:
+            assert self._record.current is not None
+            is_decided = self._record.current.state == "waiting" and missing != "ask"
+            decided = self._record.update(
+                missing=missing, state="encoding" if is_decided else self._record.current.state
+            )
+        self._told.set()
+        return decided
+
+    def _previous(self) -> str | None:
+        """Id of the model before the active one, by the generations kept or by what was done last."""
+        active = self._engine.active.id
+        others = {
+            other.id
+            for info in self._engine.collections()
+            if info.model.id == active and (other := self._engine.store.other_model(info.name)) is not None
+        }
+        if len(others) == 1:
+            return others.pop()
+        current = self._record.current
+        if current is None or (current.state, current.model) != ("done", active):
+            return None
+        return None if current.previous == active else current.previous
 
     def _begin(self) -> None:
         self._told.clear()
         self._thread = threading.Thread(target=self._run, name="activation", daemon=True)
         self._thread.start()
-
-    def _join(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -255,58 +204,63 @@ class Activations:
                 pass
         except StochConError as exc:
             _log.error("a model could not be activated", reason=str(exc))
-            self._update(state="failed", reason=str(exc))
+            self._fail(str(exc))
         except Exception as exc:  # noqa: BLE001 - whoever waits for it must hear of it.
             _log.error("a model could not be activated", exc_info=exc)
-            self._update(
-                state="failed", reason="the service failed in a way that was not foreseen: see its log"
-            )
-        if not self._stopping and self._engine.successor is not None:
+            self._fail("the service failed in a way that was not foreseen: see its log")
+        if self._stopping:
+            return
+        if self._engine.successor is not None:
             self._change(self._engine.drop_successor)
+        if self._record.current is not None and self._record.current.state != "done":
+            for job_id in self._record.current.jobs.values():
+                self._cancel_job(job_id)
 
     def _prepare(self) -> None:
-        assert self._current is not None
-        if self._engine.successor is not None:
+        assert self._record.current is not None
+        loaded = self._engine.successor
+        if loaded is not None and loaded.model.id == self._record.current.model:
             return
-        model = self._engine.models.get(self._current.model)
-        found: ModelCheck = check_in_fresh_process(
-            model.path, self._settings.provider, self._settings.threads
-        )
-        self._update(check=asdict(found))
+        model = self._engine.models.get(self._record.current.model)
+        found = check_in_fresh_process(model.path, self._settings.provider, self._settings.threads)
+        self._record.update(check=asdict(found))
         if not self._is_over():
             self._engine.load_successor(model)
 
     def _round(self) -> bool:
         """Encode what is missing, and switch if that was all; whether it is over."""
-        assert self._engine.successor is not None
-        model = self._engine.successor.model.ref()
-        names: list[str] = self._change(lambda: self._stage(model))
-        others = self._engine.others
-        seen = others.num_left_behind
+        successor = self._engine.successor
+        assert successor is not None
+        if successor.encoder.failure is not None:
+            raise BackendUnavailable(f"the model has stopped: {successor.encoder.failure}")
+        model, others = successor.model.ref(), self._engine.others
+        names, seen = self._change(lambda: (self._stage(model), others.num_left_behind))
         try:
-            missing = {name: count for name in names if (count := others.num_missing(name))}
+            counts = {name: self._count_missing(name) for name in names}
         except NotFound:
             return False  # A collection was deleted just now.
-        tried = self._tried()
-        if any(count > tried.get(name, 0) for name, count in missing.items()):
-            self._encode({name for name, count in missing.items() if count > tried.get(name, 0)}, model)
+        untried = {name for name, (_, num_untried) in counts.items() if num_untried}
+        if untried:
+            self._encode(untried, model)
             return False
+        missing = {name: num_missing for name, (num_missing, _) in counts.items() if num_missing}
         policy = self._decision(missing)
         if policy is None:
             return True
         switched = [name for name in names if policy == "leave-out" or name not in missing]
-        kept = frozenset(names) - frozenset(switched)
 
         def switch() -> bool:
-            if others.num_left_behind != seen or frozenset(self._behind(model.id)) != frozenset(names):
+            if others.num_left_behind != seen or set(self._behind(model.id)) != set(names):
                 return False
-            self._engine.switch(switched)
+            with self._record.lock:
+                if not self._is_over():
+                    self._engine.switch(switched)
+                    self._record.update(state="done", left_out=missing)
             return True
 
         if not self._change(switch):
             return False
-        self._update(state="done", left_out=missing)
-        _log.info("a model was activated", model=model.id, collections=switched, kept=sorted(kept))
+        _log.info("a model was activated", model=model.id, collections=switched, left_out=missing)
         return True
 
     def _stage(self, model: ModelRef) -> list[str]:
@@ -315,24 +269,46 @@ class Activations:
             self._engine.store.stage(name, model)
         return names
 
+    def _count_missing(self, name: str) -> tuple[int, int]:
+        """How many items the other generation has not, and how many of them no job has tried yet."""
+        tried = self._tried(name)
+        num_missing = num_untried = 0
+        after: str | None = None
+        while not self._is_over():
+            page, after = self._engine.others.missing(name, after)
+            num_missing += len(page)
+            num_untried += sum(item.id not in tried for item in page)
+            if after is None:
+                break
+        return num_missing, num_untried
+
+    def _tried(self, name: str) -> set[str]:
+        """Items that the last job of a collection could not encode."""
+        job = self._jobs().get(name)
+        found: set[str] = set()
+        if job is not None and job.state == "done":
+            while page := self._ledger.failures(job.id, len(found), 1000):
+                found |= {failure.id for failure in page}
+        return found
+
     def _encode(self, names: set[str], model: ModelRef) -> None:
         """Have workers encode what is missing of those collections, and wait until they have."""
-        assert self._current is not None
-        running = {name: job for name, job in self._jobs().items() if job.is_open}
-        jobs = dict(self._current.jobs)
-        for name in sorted(names - running.keys()):
+        assert self._record.current is not None
+        running = {name for name, job in self._jobs().items() if job.is_open}
+        for name in sorted(names - running):
             spec = JobSpec(source=f"collection:{name}", collection=name, reencode=model.id)
-            jobs[name] = self._ledger.submit(spec).id
-        self._update(state="encoding", jobs=jobs)
+            self._record.update(
+                state="encoding", jobs={**self._record.current.jobs, name: self._ledger.submit(spec).id}
+            )
         while not self._is_over():
             found = self._jobs()
             for name in found.keys() - self._names():
                 self._cancel_job(found.pop(name).id)  # It was deleted, and so is what its job was to fill.
-            stopped = [job for job in found.values() if job.state in ("failed", "cancelled")]
-            if stopped:
-                reason = stopped[0].reason or f"its job {stopped[0].id} was cancelled"
-                self._update(state="failed", reason=f"collection {stopped[0].spec.collection!r}: {reason}")
-            elif not any(job.is_open for job in found.values()):
+            for job in found.values():
+                if job.state in ("failed", "cancelled"):
+                    reason = job.reason or f"its job {job.id} was cancelled"
+                    self._fail(f"collection {job.spec.collection!r}: {reason}")
+            if not any(job.is_open for job in found.values()):
                 return
             self._told.wait(POLL_S)
             self._told.clear()
@@ -340,24 +316,34 @@ class Activations:
     def _decision(self, missing: Mapping[str, int]) -> Policy | None:
         """What is to become of items that cannot be encoded again; None if it is over before that is said."""
         while not self._is_over():
-            assert self._current is not None
+            assert self._record.current is not None
             if not missing:
                 return "leave-out"
-            if self._current.missing != "ask":
-                return self._current.missing
-            if self._current.state != "waiting":
-                self._update(state="waiting", left_out=missing)
+            if self._record.current.missing != "ask":
+                return self._record.current.missing
+            if self._record.current.state != "waiting":
+                self._record.update(state="waiting", left_out=missing)
+                continue
             self._told.wait()
             self._told.clear()
         return None
 
-    def _tried(self) -> dict[str, int]:
-        """Items that the last job of each collection could not encode."""
-        return {name: job.counts.failed for name, job in self._jobs().items() if job.state == "done"}
-
     def _jobs(self) -> dict[str, Job]:
-        assert self._current is not None
-        return {name: self._ledger.job(job_id) for name, job_id in self._current.jobs.items()}
+        """The jobs by collection, without those that were removed; waits for a ledger that is away."""
+        assert self._record.current is not None
+        found = {}
+        for name, job_id in self._record.current.jobs.items():
+            while not self._is_over():
+                try:
+                    found[name] = self._ledger.job(job_id)
+                except NotFound:
+                    pass
+                except BackendUnavailable as exc:
+                    _log.warning("the ledger of jobs does not answer", reason=str(exc))
+                    self._told.wait(POLL_S)
+                    continue
+                break
+        return found
 
     def _names(self) -> list[str]:
         return [info.name for info in self._engine.collections()]
@@ -366,32 +352,24 @@ class Activations:
         """Collections that are bound to another model."""
         return [info.name for info in self._engine.collections() if info.model.id != model_id]
 
+    def _with_other(self, model_id: str) -> list[str]:
+        """Collections whose other generation is of that model."""
+        others = {name: self._engine.store.other_model(name) for name in self._names()}
+        return [name for name, other in others.items() if other is not None and other.id == model_id]
+
     def _is_over(self) -> bool:
-        return self._stopping or self._current is None or not self._current.is_open
+        return self._stopping or self._record.current is None or not self._record.current.is_open
 
     def _cancel_job(self, job_id: str) -> None:
         try:
             self._ledger.cancel(job_id)
         except (JobConflict, NotFound):
             return  # It is over.
+        except BackendUnavailable as exc:
+            _log.warning("a job could not be cancelled", job=job_id, reason=str(exc))
 
-    def _update(self, **changes: Any) -> None:
-        assert self._current is not None
-        if self._current.is_open:
-            self._write(replace(self._current, **changes))
-
-    def _write(self, activation: Activation) -> None:
-        partial = self._path.with_suffix(".part")
-        with partial.open("wb") as file:
-            file.write(json.dumps(asdict(activation)).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
-        self._current = activation
-
-
-def _read(path: Path) -> Activation | None:
-    try:
-        return Activation(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
+    def _fail(self, reason: str) -> None:
+        try:
+            self._record.update(state="failed", reason=reason)
+        except BackendUnavailable as exc:
+            _log.error("the activation could not be kept", reason=str(exc))

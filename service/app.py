@@ -33,6 +33,8 @@ from service.settings import Settings, check_exposure
 
 _ROUTERS = (encoding, search, items, collections, jobs, models, health, pages)
 
+_SLOW_THREADS = 16
+
 _TITLE = "StochCon"
 _DESCRIPTION = "Images go in, 2048-bit codes come out; codes are kept, searched and classified."
 
@@ -69,12 +71,15 @@ def create_app(
             baselines=Baselines(opened.store).latest,
         )
         threads = anyio.CapacityLimiter(max(4, 2 * usable_cores()))
+        slow_threads = anyio.CapacityLimiter(_SLOW_THREADS)
         jobs_in = Jobs(kept, roots, opened)
         ending = stopping or threading.Event()
         epoch = Epoch()
         activations = Activations(opened, kept, settings, epoch.change_from_thread)
         await anyio.to_thread.run_sync(activations.resume)
-        app.state.context = Context(opened, jobs_in, settings, counted, threads, epoch, activations, ending)
+        app.state.context = Context(
+            opened, jobs_in, settings, counted, threads, slow_threads, epoch, activations, ending
+        )
         try:
             yield
         finally:

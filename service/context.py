@@ -38,6 +38,7 @@ class Context:
     metrics: Metrics
     threads: anyio.CapacityLimiter
     """Bounds the threads that wait for the store."""
+    slow_threads: anyio.CapacityLimiter
     epoch: Epoch
     activations: Activations
     stopping: threading.Event
@@ -46,6 +47,13 @@ class Context:
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what blocks in a thread. A write that has begun ends whatever becomes of its client."""
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.threads)
+
+    async def call_apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what may wait for long, such as a ledger elsewhere or a model that is loaded.
+
+        It has threads of its own, so that searches and writes never wait for it.
+        """
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.slow_threads)
 
     async def encode(
         self, request: Request, images: Sequence[bytes], use: Use

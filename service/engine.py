@@ -218,7 +218,9 @@ class Engine(ActiveModel):
         bound = self.model_for(collection)
         images = [item.image for item in items if item.image is not None]
         other = self.store.other_model(collection)
-        is_for_other = not images and other is not None and model == other.id
+        # Codes of the model before would be lost there: whoever made them is told to encode again.
+        is_coming = self.successor is not None and other is not None and self.successor.model.id == other.id
+        is_for_other = is_coming and not images and other is not None and model == other.id
         if is_for_other and other is not None:
             bound = other
         encodings = iter(self._encode_for(images, bound, collection))
@@ -293,10 +295,13 @@ class Engine(ActiveModel):
         self.keep_active()
         return made
 
-    def missing(self, name: str, after: str | None, limit: int) -> list[Item]:
-        """Items that a collection's other generation has not, by id. Raises NotFound if it has no such."""
+    def missing(self, name: str, after: str | None) -> tuple[list[Item], str | None]:
+        """Items that a collection's other generation has not, a part of them, and where to go on.
+
+        Raises NotFound if it has no other generation.
+        """
         self._find(name)
-        return self.others.missing(name, after, limit)
+        return self.others.missing(name, after)
 
     def fill(self, name: str, model: str, recoded: Sequence[Recoded]) -> int:
         """Put codes into a collection's other generation; returns how many items had not changed since.
@@ -335,8 +340,8 @@ class Engine(ActiveModel):
         if bound.id != self.active.id:
             raise ModelMismatch(
                 f"the collection {collection!r} keeps codes of the model {show_model(bound)} and images are "
-                f"encoded by {show_model(self.active.ref())}: serve with --model {bound.name}, or use another "
-                "collection"
+                f"encoded by {show_model(self.active.ref())}: serve with --model {bound.name}, or use "
+                "another collection"
             )
         encoded = iter(self.encode_many(image for image in images if isinstance(image, bytes)))
         results: list[Encoding] = []

@@ -1,7 +1,9 @@
 """The folder of model files: which there are, and which one is in use."""
 
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from contracts.errors import InvalidModel, NotFound
 from contracts.manifest import ModelManifest
 from contracts.model_file import read_model
 from index.protocol import ModelRef
+from index.segment_files import translated_files, write_durably
 from service.encoding.session import require_codes
 
 
@@ -108,6 +111,29 @@ class ModelFolder:
         with self._lock:
             self._read[path] = (version, model)
         return model
+
+    def add(self, name: str, content: bytes, check: Callable[[Path], str]) -> ModelFile:
+        """Put a model into the folder, as a file that is called so and by its id, once `check` has passed it.
+
+        `check` is given a file with the content and returns the model's id. A model that is there already is
+        left as it is. Raises what `check` raises, and BackendUnavailable if the folder cannot be written.
+        """
+        with translated_files(self.path), tempfile.TemporaryDirectory() as elsewhere:
+            candidate = Path(elsewhere) / f"{name}.onnx"
+            candidate.write_bytes(content)
+            model_id = check(candidate)
+            with suppress(NotFound):
+                return self.get(model_id)
+            self.path.mkdir(parents=True, exist_ok=True)
+            path = self.path / f"{name}-{model_id[:12]}.onnx"
+            write_durably(path, content)
+        return self.read(path)
+
+    def delete(self, model_id: str) -> None:
+        """Delete a model's file. Raises NotFound, BackendUnavailable."""
+        path = self.get(model_id).path
+        with translated_files(path):
+            path.unlink()
 
     def _read_all(self) -> tuple[Sequence[ModelFile], dict[str, str]]:
         """All files, newest first, and what is wrong with those that are no models, by name."""

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from index.protocol import DEFAULT_COLLECTION, MAX_K
-from service.activations import Policy
-from service.activations import State as ActivationState
+from service.activation_record import Policy
+from service.activation_record import State as ActivationState
 from service.jobs.job import JobSpec, State
 from service.queries import MAX_QUERIES
 
@@ -238,8 +238,13 @@ class Collection(Schema):
 
 class MissingParameters(Schema):
     after: str | None = None
-    """Id of the last item of the page before."""
-    limit: int = Field(default=1000, ge=1, le=1000)
+    """What the answer before gave as `after`."""
+
+
+class MissingAnswer(Schema):
+    items: list[StoredItem]
+    after: str | None
+    """Where to go on; null at the end."""
 
 
 class RecodedItem(Schema):
@@ -258,7 +263,6 @@ class RecodedRequest(Schema):
 
 class RecodedAnswer(Schema):
     filled: int
-    """Items that had not changed since."""
 
 
 class CollectionsAnswer(Schema):

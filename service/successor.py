@@ -1,10 +1,10 @@
 """The model that is being activated, and the generation of each collection that is made with it.
 
 While there is a successor, a collection may have another generation that is bound to it (see `Store.stage`).
-A write reaches both: images are encoded by both models. What only one of the two can have, such as a code made
-by the current model, is deleted from the other generation, so that nothing there is older than what it stands
-for; whoever fills that generation finds it missing and makes it again from its source. The same holds of a
-generation that was current before and is kept for the way back.
+A write reaches both: images are encoded by both models. What only one of the two can have, such as a code
+made by the current model, is deleted from the other generation, so that nothing there is older than what it
+stands for; whoever fills that generation finds it missing and makes it again from its source. The same holds
+of a generation that was current before and is kept for the way back.
 
 The other generation is always written first. So what a kill leaves behind is at worst there too soon, in a
 write that nobody was told of, and never a stale code.
@@ -15,8 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import structlog
+
 from contracts.codes import num_bytes
-from contracts.errors import InvalidItem
+from contracts.errors import BackendUnavailable, InvalidItem
 from index.protocol import Item, ModelRef, Store, other_generation
 from service.encoding.encoder import Encoder
 from service.encoding.encoding import Encoding
@@ -24,6 +26,9 @@ from service.models import ModelFile
 from service.queries import NewItem
 
 _PAGE = 1000
+_PAGES_AT_ONCE = 8
+
+_log = structlog.get_logger("service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,17 @@ class OtherGenerations:
         theirs: list[Item] = []
         if successor is not None and successor.model.id == other.id:
             with_image = [(item, mine) for item, mine in zip(items, current, strict=True) if file_of(item)]
-            encodings = successor.encoder.encode_many(file_of(item) or b"" for item, _ in with_image)
+            try:
+                encodings = list(
+                    successor.encoder.encode_many(file_of(item) or b"" for item, _ in with_image)
+                )
+            except BackendUnavailable as exc:
+                # No reason to refuse the write: the activation will fail of it, or find what is missing.
+                _log.warning("the model that is being activated does not encode", reason=str(exc))
+                encodings = []
             theirs = [
                 replace(mine, code=encoding.code)
-                for (_, mine), encoding in zip(with_image, encodings, strict=True)
+                for (_, mine), encoding in zip(with_image, encodings, strict=False)
                 if isinstance(encoding, Encoding)
             ]
         written = {item.id for item in theirs}
@@ -120,20 +132,28 @@ class OtherGenerations:
             self._store.upsert(other_generation(collection), ready, other)
             return len(ready)
 
-    def missing(self, collection: str, after: str | None, limit: int) -> list[Item]:
-        """Items that the other generation has not, by id, from the first above `after`."""
+    def missing(self, collection: str, after: str | None) -> tuple[list[Item], str | None]:
+        """Items that the other generation has not, by id, among some thousands from the first above `after`.
+
+        Also the id to go on after, which is None at the end.
+        """
         found: list[Item] = []
-        while len(found) < limit and (page := self._store.list_items(collection, after, _PAGE)):
+        for _ in range(_PAGES_AT_ONCE):
+            page = self._store.list_items(collection, after, _PAGE)
+            if not page:
+                return found, None
             after = page[-1].id
             theirs = self._store.get(other_generation(collection), [item.id for item in page])
             found += [item for item, their in zip(page, theirs, strict=True) if their is None]
-        return found[:limit]
+        return found, after
 
     def num_missing(self, collection: str) -> int:
         """How many items the other generation has not."""
-        count, after = 0, None
-        while page := self.missing(collection, after, _PAGE):
-            count, after = count + len(page), page[-1].id
+        page, after = self.missing(collection, None)
+        count = len(page)
+        while after is not None:
+            page, after = self.missing(collection, after)
+            count += len(page)
         return count
 
 

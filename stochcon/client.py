@@ -242,17 +242,14 @@ class Client:
         found = self._transport.request("GET", "/models")["activation"]
         return None if found is None else wire.activation(found)
 
-    def missing(
-        self, collection: str = DEFAULT_COLLECTION, after: str | None = None, limit: int = 1000
-    ) -> list[Item]:
-        """Items that are not encoded yet by the model that is being activated, by id, from above `after`.
+    def missing(self, collection: str, after: str | None = None) -> tuple[list[Item], str | None]:
+        """Items that are not encoded yet by the model that is being activated, a part, and where to go on.
 
         For workers. Raises NotFound if the collection has no other generation.
         """
-        answer = self._transport.request(
-            "GET", _path("collections", collection, "missing"), params={"after": after, "limit": limit}
-        )
-        return [wire.item(entry) for entry in answer["items"]]
+        path = _path("collections", collection, "missing")
+        answer = self._transport.request("GET", path, params={"after": after})
+        return [wire.item(entry) for entry in answer["items"]], answer["after"]
 
     def fill(self, collection: str, model: str, recoded: Sequence[tuple[Item, bytes]]) -> int:
         """Give items their codes by the model that is being activated, if they have not changed since.

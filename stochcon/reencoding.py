@@ -11,7 +11,6 @@ from stochcon.remote import RemoteBackend
 from stochcon.results import Encoding
 from stochcon.sources.uris import UriReader
 
-_PAGE = 1000
 _BATCH = 64
 
 NO_SOURCE = "it has no source: it came as a code, or as an upload of which nothing is kept"
@@ -20,12 +19,15 @@ NO_SOURCE = "it has no source: it came as a code, or as an upload of which nothi
 def scan_missing(ledger: Ledger, lease: Lease, store: RemoteBackend, should_stop: Callable[[], bool]) -> bool:
     """Put what the new generation has not into the ledger; False if asked to stop before the end."""
     after = None if lease.scanned_to is None else str(lease.scanned_to)
-    while page := store.missing(lease.spec.collection, after, _PAGE):
-        after = page[-1].id
-        ledger.extend(lease, Scanned(cut([item.id for item in page]), (), after, ""))
+    while True:
+        page, after = store.missing(lease.spec.collection, after)
+        last = after or (page[-1].id if page else None)
+        if page:
+            ledger.extend(lease, Scanned(cut([item.id for item in page]), (), last, ""))
+        if after is None:
+            return True
         if should_stop():
             return False
-    return True
 
 
 def reencode(

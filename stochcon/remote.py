@@ -92,9 +92,9 @@ class RemoteBackend:
     def delete_collection(self, name: str) -> None:
         self._client.delete_collection(name)
 
-    def missing(self, collection: str, after: str | None, limit: int) -> list[Item]:
+    def missing(self, collection: str, after: str | None) -> tuple[list[Item], str | None]:
         """Items that the generation which is being made has not; see `Client.missing`."""
-        return self._client.missing(collection, after, limit)
+        return self._client.missing(collection, after)
 
     def fill(self, collection: str, model: str, recoded: Sequence[tuple[Item, bytes]]) -> int:
         """Put codes into the generation that is being made; see `Client.fill`."""

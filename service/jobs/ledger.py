@@ -77,6 +77,10 @@ class Ledger(Protocol):
 
     Every call raises BackendUnavailable when the ledger cannot be reached, and those that name a job
     raise NotFound if there is none. What a call has returned from is durable.
+
+    Of a call that raised BackendUnavailable nobody knows whether it was done. A holder may call again:
+    LeaseLost then says that it was done, or that the lease has run out. Only `extend` must not be repeated:
+    give the scan up, and whoever takes it over goes on from what is there.
     """
 
     # For the service

@@ -79,8 +79,9 @@ def translated(url: str) -> Iterator[None]:
         remedy = _remedy(exc)
         if remedy is None:
             raise
+        answer = str(exc).rstrip(".")
         raise BackendUnavailable(
-            f"the ledger of jobs in Redis at {without_password(url)} could not be used ({str(exc).rstrip('.')}): {remedy}"
+            f"the ledger of jobs in Redis at {without_password(url)} could not be used ({answer}): {remedy}"
         ) from exc
 
 

@@ -6,18 +6,14 @@ journal's slower commits do not matter.
 """
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from uuid_utils import uuid7
 
-from index.sqlite import connect, translated
 from service.jobs import refusals
 from service.jobs.job import NOTHING, Counts, Job, JobFailure, JobSpec, Place, State
 from service.jobs.ledger import (
@@ -30,7 +26,8 @@ from service.jobs.ledger import (
     pack_places,
     unpack_places,
 )
-from service.jobs.sqlite_schema import LEASABLE, Sql, prepare
+from service.jobs.sqlite_file import LedgerFile
+from service.jobs.sqlite_schema import LEASABLE, Sql
 
 _COLUMNS = """id, spec, state, created, started, finished, is_scanned, found, added, updated, skipped, failed,
 reason, indexing_since"""
@@ -44,24 +41,12 @@ class SqliteLedger:
 
         Raises StoreCorrupt, BackendUnavailable.
         """
-        self._path = path
         self._clock = clock
-        self._lock = threading.Lock()
-        with translated(path):
-            self._connection = connect(path, "rwc")
-        try:
-            with translated(path):
-                self._connection.execute("PRAGMA journal_mode = TRUNCATE")
-                self._connection.execute("PRAGMA synchronous = FULL")
-            with self._writing() as sql:
-                prepare(sql, path)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._file = LedgerFile(path)
 
     def submit(self, spec: JobSpec) -> Job:
         job_id = str(uuid7())
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             sql(
                 "INSERT INTO jobs (id, spec, state, created) VALUES (?, ?, 'queued', ?)",
                 (job_id, spec.model_dump_json(), self._clock()),
@@ -70,11 +55,11 @@ class SqliteLedger:
             return self._job(sql, job_id)
 
     def job(self, job_id: str) -> Job:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             return self._job(sql, job_id)
 
     def jobs(self, after: str | None = None, limit: int = 100) -> list[Job]:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             # Ids are UUIDs of version 7, which sort by the time at which they were made.
             rows = sql(
                 f"SELECT {_COLUMNS} FROM jobs WHERE id < ? ORDER BY id DESC LIMIT ?", (after or "~", limit)
@@ -82,7 +67,7 @@ class SqliteLedger:
             return [self._to_job(sql, row) for row in rows]
 
     def failures(self, job_id: str, skip: int = 0, limit: int = 100) -> list[JobFailure]:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._job(sql, job_id)
             rows = sql(
                 "SELECT id, reason, place FROM failures WHERE job_id = ? ORDER BY number LIMIT ? OFFSET ?",
@@ -91,13 +76,13 @@ class SqliteLedger:
         return [JobFailure(id, reason, _from_json(place)) for id, reason, place in rows]
 
     def pause(self, job_id: str) -> Job:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._open_job(sql, job_id, "paused")
             sql("UPDATE jobs SET state = 'paused', indexing_since = NULL WHERE id = ?", (job_id,))
             return self._job(sql, job_id)
 
     def resume(self, job_id: str) -> Job:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             job = self._open_job(sql, job_id, "resumed")
             if job.state == "paused":
                 state: State = "queued" if job.started is None else "running"
@@ -105,7 +90,7 @@ class SqliteLedger:
             return self._job(sql, job_id)
 
     def cancel(self, job_id: str) -> Job:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._open_job(sql, job_id, "cancelled")
             sql("DELETE FROM shards WHERE job_id = ?", (job_id,))
             sql("UPDATE jobs SET num_shards = 0 WHERE id = ?", (job_id,))
@@ -113,7 +98,7 @@ class SqliteLedger:
             return self._job(sql, job_id)
 
     def retry(self, job_id: str) -> Job:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             job = self._job(sql, job_id)
             again = "FROM failures WHERE job_id = ? AND place IS NOT NULL"
             rows = sql(f"SELECT place {again} ORDER BY number", (job_id,)).fetchall()
@@ -133,7 +118,7 @@ class SqliteLedger:
             return self._job(sql, job_id)
 
     def forget(self, job_id: str) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             if self._job(sql, job_id).is_open:
                 raise refusals.not_over(job_id)
             for table in ("shards", "failures"):
@@ -141,12 +126,12 @@ class SqliteLedger:
             sql("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def has_work(self) -> bool:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             # A job that is not over has a shard.
             return sql(f"SELECT 1 FROM jobs WHERE {LEASABLE} LIMIT 1").fetchone() is not None
 
     def num_waiting(self) -> int:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             num_shards, num_held = sql(
                 "SELECT coalesce(sum(num_shards), 0), coalesce(sum("
                 "(SELECT count(*) FROM shards WHERE job_id = jobs.id AND expires > ?)"
@@ -158,7 +143,7 @@ class SqliteLedger:
 
     def lease(self, worker: str, lease_s: float = LEASE_S) -> Lease | None:
         token = uuid4().hex
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             now = self._clock()
             shard = self._next_shard(sql, now)
             if shard is None:
@@ -194,11 +179,11 @@ class SqliteLedger:
         )
 
     def renew(self, lease: Lease, lease_s: float = LEASE_S) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._update_held(sql, lease, "UPDATE shards SET expires = ?", self._clock() + lease_s)
 
     def extend(self, lease: Lease, found: Scanned) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._check_held(sql, lease)
             self._add_shards(sql, lease.job_id, found.shards)
             self._add_failures(sql, lease.job_id, found.failures)
@@ -209,7 +194,7 @@ class SqliteLedger:
             )
 
     def complete(self, lease: Lease, counts: Counts = NOTHING, failures: Sequence[JobFailure] = ()) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._remove_held(sql, lease)
             self._add_failures(sql, lease.job_id, failures)
             sql(
@@ -228,12 +213,12 @@ class SqliteLedger:
                 sql("INSERT INTO settled VALUES (?, ?, ?)", (lease.job_id, now, counts.settled))
 
     def divide(self, lease: Lease, parts: Sequence[Sequence[Place]]) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._remove_held(sql, lease)
             self._add_shards(sql, lease.job_id, parts)
 
     def hand_back(self, lease: Lease, reason: str | None = None) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._update_held(
                 sql,
                 lease,
@@ -242,7 +227,7 @@ class SqliteLedger:
             sql("UPDATE jobs SET reason = coalesce(?, reason) WHERE id = ?", (reason, lease.job_id))
 
     def fail(self, lease: Lease, reason: str) -> None:
-        with self._writing() as sql:
+        with self._file.writing() as sql:
             self._check_held(sql, lease)
             sql(
                 "UPDATE shards SET worker = NULL, token = NULL, expires = 0 WHERE job_id = ? AND expires > 0",
@@ -251,26 +236,7 @@ class SqliteLedger:
             self._end(sql, lease.job_id, "failed", reason)
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[Sql]:
-        """A transaction: committed durably when the block ends, undone when it raises."""
-        with self._lock, translated(self._path):
-            try:
-                # Readers take the same lock: it is held for less than a millisecond, and nobody has to wait
-                # in vain because of a transaction that turned from reading to writing.
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.ProgrammingError as exc:
-                raise refusals.closed() from exc
-            try:
-                yield self._connection.execute
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        self._file.close()
 
     def _job(self, sql: Sql, job_id: str) -> Job:
         row = sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()

@@ -13,7 +13,7 @@ from service.routers.answers import collection_body, item_body, json_response
 from service.schemas import (
     Collection,
     CollectionsAnswer,
-    ItemsAnswer,
+    MissingAnswer,
     MissingParameters,
     NoParameters,
     RecodedAnswer,
@@ -54,16 +54,20 @@ async def get(name: str, request: Request, _: Annotated[NoParameters, Query()]) 
 async def delete(name: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Delete a collection with its items; answered when that is durable."""
     context = context_of(request)
-    await context.call(context.engine.delete_collection, name)
+    async with context.epoch.held():
+        await context.call(context.engine.delete_collection, name)
     return Response(status_code=204)
 
 
-@router.get("/collections/{name}/missing", response_model=None, responses={200: {"model": ItemsAnswer}})
+@router.get("/collections/{name}/missing", response_model=None, responses={200: {"model": MissingAnswer}})
 async def missing(name: str, request: Request, page: Annotated[MissingParameters, Query()]) -> Response:
-    """Items that are not encoded yet by the model that is being activated, by id. For workers."""
+    """Items that are not encoded yet by the model that is being activated, by id. For workers.
+
+    A call looks through some thousands of items; go on with `after` until that is null.
+    """
     context = context_of(request)
-    items = await context.call(context.engine.missing, name, page.after, page.limit)
-    return json_response({"items": [item_body(item) for item in items]})
+    items, after = await context.call(context.engine.missing, name, page.after)
+    return json_response({"items": [item_body(item) for item in items], "after": after})
 
 
 @router.post(
@@ -73,7 +77,7 @@ async def missing(name: str, request: Request, page: Annotated[MissingParameters
     openapi_extra=json_only(RecodedRequest, {"model": "2c0d...", "items": [_RECODED]}),
 )
 async def recoded(name: str, request: Request) -> Response:
-    """Give items their codes by the model that is being activated, if they have not changed since. For workers.
+    """Give items their codes by the model that is being activated, unless they have changed. For workers.
 
     `of` is the item's code when its source was read.
     """
@@ -87,6 +91,11 @@ async def recoded(name: str, request: Request) -> Response:
 
 def _recoded(sent: RecodedRequest) -> list[Recoded]:
     try:
-        return [Recoded(item.id, b64decode(item.code), b64decode(item.of)) for item in sent.items]
+        return [Recoded(item.id, _bytes(item.code), _bytes(item.of)) for item in sent.items]
     except ValueError as exc:
         raise InvalidItem(f"a code is not standard base64 ({exc})") from exc
+
+
+def _bytes(text: str) -> bytes:
+    content: bytes = b64decode(text, validate=True)
+    return content

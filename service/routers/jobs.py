@@ -49,7 +49,7 @@ async def submit(request: Request) -> Response:
     body = await read_body(request, context.settings)
     if body.fields is None:
         raise InvalidInput("a job is described in JSON: send it as application/json")
-    job = await context.call(context.jobs.submit, parse_fields(JobSpec, body.fields))
+    job = await context.call_apart(context.jobs.submit, parse_fields(JobSpec, body.fields))
     answer = json_response(job_body(job), 202)
     answer.headers["Location"] = f"/jobs/{job.id}"
     return answer
@@ -59,7 +59,7 @@ async def submit(request: Request) -> Response:
 async def list_jobs(request: Request, page: Annotated[JobsParameters, Query()]) -> Response:
     """Jobs, newest first, a page at a time."""
     context = context_of(request)
-    jobs = await context.call(context.jobs.ledger.jobs, page.after, page.limit)
+    jobs = await context.call_apart(context.jobs.ledger.jobs, page.after, page.limit)
     return json_response({"jobs": [job_body(job) for job in jobs]})
 
 
@@ -67,14 +67,14 @@ async def list_jobs(request: Request, page: Annotated[JobsParameters, Query()]) 
 async def get(job_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """One job: its state, what became of its images so far, how fast it is, and how long it will take."""
     context = context_of(request)
-    return json_response(job_body(await context.call(context.jobs.ledger.job, job_id)))
+    return json_response(job_body(await context.call_apart(context.jobs.ledger.job, job_id)))
 
 
 @router.get("/jobs/{job_id}/failures", response_model=None, responses={200: {"model": FailuresAnswer}})
 async def failures(job_id: str, request: Request, page: Annotated[FailuresParameters, Query()]) -> Response:
     """The images that were left out, and why, in the order in which that was found out."""
     context = context_of(request)
-    found = await context.call(context.jobs.ledger.failures, job_id, page.skip, page.limit)
+    found = await context.call_apart(context.jobs.ledger.failures, job_id, page.skip, page.limit)
     return json_response({"failures": [{"id": entry.id, "reason": entry.reason} for entry in found]})
 
 
@@ -82,28 +82,28 @@ async def failures(job_id: str, request: Request, page: Annotated[FailuresParame
 async def cancel(job_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Cancel a job, or remove from the list one that is over. What it has stored stays."""
     context = context_of(request)
-    return json_response(job_body(await context.call(context.jobs.cancel_or_forget, job_id)))
+    return json_response(job_body(await context.call_apart(context.jobs.cancel_or_forget, job_id)))
 
 
 @router.post("/jobs/{job_id}/pause", response_model=None, responses={200: {"model": JobAnswer}})
 async def pause(job_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Begin nothing more of a job until it is resumed; what is under way is finished."""
     context = context_of(request)
-    return json_response(job_body(await context.call(context.jobs.ledger.pause, job_id)))
+    return json_response(job_body(await context.call_apart(context.jobs.ledger.pause, job_id)))
 
 
 @router.post("/jobs/{job_id}/resume", response_model=None, responses={200: {"model": JobAnswer}})
 async def resume(job_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Go on with a job that was paused."""
     context = context_of(request)
-    return json_response(job_body(await context.call(context.jobs.ledger.resume, job_id)))
+    return json_response(job_body(await context.call_apart(context.jobs.ledger.resume, job_id)))
 
 
 @router.post("/jobs/{job_id}/retry", response_model=None, responses={200: {"model": JobAnswer}})
 async def retry(job_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Try the images that failed again, and go on with a job that failed itself."""
     context = context_of(request)
-    return json_response(job_body(await context.call(context.jobs.ledger.retry, job_id)))
+    return json_response(job_body(await context.call_apart(context.jobs.ledger.retry, job_id)))
 
 
 @router.get(
@@ -117,7 +117,7 @@ async def events(job_id: str, request: Request, _: Annotated[NoParameters, Query
     The stream also ends, without `end`, when the service stops: connect again.
     """
     context = context_of(request)
-    job = await context.call(context.jobs.ledger.job, job_id)
+    job = await context.call_apart(context.jobs.ledger.job, job_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_follow(context, job), media_type="text/event-stream", headers=headers)
 
@@ -140,7 +140,7 @@ async def _follow(context: Context, job: Job) -> AsyncIterator[bytes]:
             yield b": still here\n\n"
             silence_s = 0.0
         try:
-            job = await context.call(context.jobs.ledger.job, job.id)
+            job = await context.call_apart(context.jobs.ledger.job, job.id)
         except StochConError as exc:
             # The answer has begun, so that this can no longer be one of 4xx or 5xx.
             yield _event("error", problem(exc))

@@ -1,14 +1,16 @@
 """`/models`: the model files there are, and which one is in use."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from contracts.errors import Forbidden, UnsupportedMedia
-from service.activations import Activation
+from service.activation_record import Activation
 from service.bodies import parse_fields, read_body
 from service.context import Context, context_of
+from service.model_check import check_in_fresh_process
 from service.openapi import json_only
 from service.routers.answers import json_response, model_card_body
 from service.schemas import (
@@ -69,7 +71,12 @@ async def upload(request: Request, sent: Annotated[UploadParameters, Query()]) -
             f"the content type {media_type!r} is not that of a model: send the .onnx file as "
             "application/octet-stream"
         )
-    added = await context.call(context.activations.add, sent.name, await request.body())
+    settings, models = context.settings, context.engine.models
+
+    def check(path: Path) -> str:
+        return check_in_fresh_process(path, settings.provider, settings.threads).id
+
+    added = await context.call_apart(models.add, sent.name, await request.body(), check)
     return json_response(model_card_body(added, added.id == context.engine.active.id), 201)
 
 
@@ -85,7 +92,12 @@ async def get(model_id: str, request: Request, _: Annotated[NoParameters, Query(
 async def delete(model_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Delete a model's file. One that is active, or that a collection keeps codes of, is refused."""
     context = context_of(request)
-    await context.call(context.activations.delete, model_id)
+
+    def delete_unused() -> None:
+        context.activations.check_unused(model_id)
+        context.engine.models.delete(model_id)
+
+    await context.call_apart(delete_unused)
     return Response(status_code=204)
 
 
@@ -105,7 +117,9 @@ async def activate(model_id: str, request: Request) -> Response:
     context = context_of(request)
     fields = await _fields(request, context)
     missing = parse_fields(ActivateRequest, fields).missing
-    return json_response(_body(await context.call(context.activations.activate, model_id, missing)), 202)
+    return json_response(
+        _body(await context.call_apart(context.activations.activate, model_id, missing)), 202
+    )
 
 
 @router.delete(
@@ -114,7 +128,7 @@ async def activate(model_id: str, request: Request) -> Response:
 async def cancel(model_id: str, request: Request, _: Annotated[NoParameters, Query()]) -> Response:
     """Give up the activation of a model. What was encoded is kept for the next try."""
     context = context_of(request)
-    return json_response(_body(await context.call(context.activations.cancel, model_id)))
+    return json_response(_body(await context.call_apart(context.activations.cancel, model_id)))
 
 
 @router.post("/models/{model_id}/rollback", response_model=None, responses={200: {"model": ActivationAnswer}})
@@ -124,7 +138,7 @@ async def rollback(model_id: str, request: Request, _: Annotated[NoParameters, Q
     To have that encoded first, activate the model before instead.
     """
     context = context_of(request)
-    return json_response(_body(await context.call(context.activations.rollback, model_id)))
+    return json_response(_body(await context.call_apart(context.activations.rollback, model_id)))
 
 
 async def _fields(request: Request, context: Context) -> dict[str, Any]:

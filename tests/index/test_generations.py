@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import ModelMismatch, NotFound, StoreCorrupt
+from contracts.errors import BackendUnavailable, ModelMismatch, NotFound, StoreCorrupt
 from index.embedded import EmbeddedStore
 from index.generations import FILE_NAME
 from index.protocol import Item, ModelRef, other_generation
@@ -164,3 +164,44 @@ def test_a_folder_that_the_file_does_not_know_is_never_guessed_about(
 def test_both_generations_are_verified(store, make_items, model, other_model):
     fill(store, make_items(200), model, other_model)
     assert store.verify() == []
+
+
+def test_a_generation_that_is_staged_while_its_collection_is_deleted_goes_with_it(
+    open_store: Open, make_items, model, other_model, monkeypatch
+):
+    store = open_store()
+    fill(store, make_items(10), model, other_model)
+    drop = store.drop_other
+
+    def drop_and_stage(name: str) -> None:
+        drop(name)
+        monkeypatch.setattr(store, "drop_other", drop)
+        store.stage(name, other_model)
+
+    monkeypatch.setattr(store, "drop_other", drop_and_stage)
+    store.delete_collection(C)
+    assert store.other_model(C) is None
+    store.upsert(C, make_items(2), model)
+    assert store.other_model(C) is None
+    assert open_store().collection(C).num_items == 2
+
+
+def test_a_full_disk_while_a_collection_is_deleted_loses_nothing_that_comes_later(
+    open_store: Open, make_items, model, other_model, monkeypatch, tmp_path: Path
+):
+    store = open_store()
+    fill(store, make_items(10), model, other_model)
+    store.switch([C], other_model.id)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store.drop_other(C)
+    with monkeypatch.context() as patched:
+        patched.setattr("index.embedded.write_generations", full)
+        with pytest.raises(BackendUnavailable, match="No space"):
+            store.delete_collection(C)
+    assert list((tmp_path / "collections").iterdir()) == []
+    items = make_items(3)
+    store.upsert(C, items, model)
+    assert codes_of(open_store()) == {item.id: item.code for item in items}
