@@ -25,7 +25,7 @@ class ActiveModel:
         encoder_settings: EncoderSettings | None,
         observer: Observer | None,
     ) -> None:
-        """`wanted` is the name, id or path of the model for a store in which none was activated yet."""
+        """`wanted` is the name, id or path of the model; the one that was activated last if None."""
         self.store = store
         self.models = models
         self._wanted = wanted

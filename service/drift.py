@@ -41,6 +41,7 @@ class Baseline:
 
 def measure(store: Store, collection: str, num_items: int) -> Baseline | None:
     """The baseline of a collection; None if it has fewer than two items. Raises NotFound."""
+    model = store.model(collection)
     count = max(_MIN_SAMPLE_ITEMS, min(SAMPLE_ITEMS, MAX_COMPARISONS // max(1, num_items)))
     codes = store.sample(collection, count, _SEED)
     if num_items < 2 or not len(codes):
@@ -48,6 +49,8 @@ def measure(store: Store, collection: str, num_items: int) -> Baseline | None:
     num_bits = 8 * codes.shape[1]
     # Of two hits one is the item itself, or as good as it: another with the same code.
     distances = [result.hits[-1].distance for result in store.search(collection, codes, k=2)]
+    if store.model(collection) != model:
+        return None  # It was switched meanwhile, and the sample was of the generation before.
     return Baseline(
         collection=collection,
         active_share=float(np.bitwise_count(codes).sum()) / (len(codes) * num_bits),

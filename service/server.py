@@ -102,9 +102,11 @@ class _Server(uvicorn.Server):
         """
         began = time.monotonic()
         total_s = self.config.timeout_graceful_shutdown or 0
-        self._workers.stop(total_s / 2)
-        self.config.timeout_graceful_shutdown = max(1, int(total_s - (time.monotonic() - began)))
-        self.should_exit = True
+        try:
+            self._workers.stop(total_s / 2)
+        finally:
+            self.config.timeout_graceful_shutdown = max(1, int(total_s - (time.monotonic() - began)))
+            self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -139,7 +141,6 @@ def worker_command(settings: Settings, url: str) -> tuple[Sequence[str], Mapping
     environment |= {
         "STOCHCON_DATA": str(settings.data),
         "STOCHCON_MODELS": str(settings.models),
-        "STOCHCON_ROOTS": ",".join(settings.roots),
         "STOCHCON_PROVIDER": settings.provider,
         "STOCHCON_URL": url,
     }
@@ -150,6 +151,8 @@ def worker_command(settings: Settings, url: str) -> tuple[Sequence[str], Mapping
             environment[name] = secret.get_secret_value()
     grace_s = settings.shutdown_s / 3
     command = [sys.executable, "-m", "stochcon", "worker", "--of-service", "--grace-s", str(grace_s)]
+    for root in settings.roots:
+        command += ["--root", root]
     return command, environment
 
 

@@ -74,6 +74,8 @@ class Indexing:
     on_failure: Callable[[Failure], None]
     should_stop: Callable[[], bool] = lambda: False
     """Asked before each batch; once it says so, what is under way is finished and nothing more is begun."""
+    should_abandon: Callable[[], bool] = lambda: False
+    """Asked before each batch that is under way is stored; once it says so, nothing more is."""
     metadata: Metadata = field(default_factory=dict)
     """Put on every item."""
     counts: Counts = field(default_factory=Counts)
@@ -89,7 +91,7 @@ class Indexing:
                     self._store(under_way.popleft().result())
                 if self.should_stop():
                     break
-            while under_way:
+            while under_way and not self.should_abandon():
                 self._store(under_way.popleft().result())
         finally:
             pool.shutdown(cancel_futures=True)

@@ -89,14 +89,17 @@ class JobsClient:
         """
         last_heard = time.monotonic()
         while True:
+            was_heard = False
             try:
                 for event, data in self._transport.events(f"/jobs/{id}/events", _LONGEST_SILENCE_S):
-                    last_heard = time.monotonic()
+                    was_heard = True
                     if event == "end":
                         return
                     if event == "job":
                         yield wire.job(data)
             except BackendUnavailable:
+                if was_heard:
+                    last_heard = time.monotonic()
                 if time.monotonic() - last_heard > patience_s:
                     raise
             time.sleep(1.0)

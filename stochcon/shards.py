@@ -75,9 +75,9 @@ class Shards:
         for entry in source.scan(lease.scanned_to):
             if isinstance(entry, Failure):
                 failures.append(JobFailure(entry.id, entry.reason))
-                continue
-            places.append(entry.place)
-            if len(places) == SCANNED_AT_ONCE:
+            else:
+                places.append(entry.place)
+            if len(places) + len(failures) >= SCANNED_AT_ONCE:
                 flush()
                 if should_stop():
                     raise Interrupted
@@ -93,6 +93,7 @@ class Shards:
             on_progress=lambda _: None,
             on_failure=failures.append,
             should_stop=should_stop,
+            should_abandon=should_stop,
             metadata=lease.spec.metadata,
         )
         run.run(self._open(lease).images(lease.places))

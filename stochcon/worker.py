@@ -19,7 +19,9 @@ from contracts.errors import (
     ModelMismatch,
     NotFound,
     Overloaded,
+    RequestTimeout,
     StochConError,
+    StoreCorrupt,
     StoreLocked,
     Unauthorized,
 )
@@ -35,7 +37,16 @@ LONGEST_PAUSE_S = 30.0
 CONCURRENCY = 2
 """Shards at once: while one begins or ends, the other keeps the model busy."""
 
-_OUTSIDE = (BackendUnavailable, Overloaded, StoreLocked, NotFound, ModelMismatch, Unauthorized)
+_OUTSIDE = (
+    BackendUnavailable,
+    Overloaded,
+    StoreLocked,
+    NotFound,
+    ModelMismatch,
+    Unauthorized,
+    RequestTimeout,
+    StoreCorrupt,
+)
 """What says nothing of the shard: another try, or another worker, may do it."""
 
 _log = structlog.get_logger("worker")
@@ -83,6 +94,9 @@ class Worker:
             except BackendUnavailable as exc:
                 _log.warning("the ledger of jobs does not answer", reason=str(exc))
                 lease, went_well = None, False
+            except Exception as exc:  # noqa: BLE001 - a worker outlives what nobody foresaw.
+                _log.error("no shard could be leased", exc_info=exc)
+                lease, went_well = None, False
             if lease is not None:
                 self._last_busy = time.monotonic()
             elif went_well and time.monotonic() - self._last_busy > self.idle_s:
@@ -127,6 +141,10 @@ class Worker:
                 self.ledger.hand_back(lease, str(exc))
                 return False
             except (SourceUnavailable, StochConError) as exc:
+                if type(exc) is StochConError:  # The service failed in a way of which it says no more.
+                    _log.warning("a shard is handed back", job=lease.job_id, reason=str(exc))
+                    self.ledger.hand_back(lease, str(exc))
+                    return False
                 self.ledger.fail(lease, str(exc))  # Whoever tries again will meet the same.
         except LeaseLost as exc:
             _log.info("a shard was lost", reason=str(exc))

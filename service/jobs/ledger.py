@@ -146,7 +146,10 @@ class Ledger(Protocol):
         ...
 
     def extend(self, lease: Lease, found: Scanned) -> None:
-        """Add what a scan has found, so that nobody need look there again. Raises LeaseLost."""
+        """Add what a scan has found, so that nobody need look there again. Raises LeaseLost.
+
+        Attempts that ended badly before are forgotten: the scan gets on.
+        """
         ...
 
     def complete(self, lease: Lease, counts: Counts = NOTHING, failures: Sequence[JobFailure] = ()) -> None:

@@ -282,6 +282,7 @@ _EXTEND = (
 local num_shards = tonumber(ARGV[8])
 set(id, 'version', ARGV[4], 'scanned_to', ARGV[5])
 unset(id, 'reason')
+redis.call('HSET', key(id, 'attempts'), number, 1)
 add(id, 'found', ARGV[6])
 add(id, 'failed', ARGV[7])
 for i = 9, 8 + num_shards do add_shard(id, ARGV[i]) end

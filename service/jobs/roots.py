@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from contracts.errors import InvalidInput
+from contracts.errors import BackendUnavailable, InvalidInput
 
 
 class Roots:
@@ -45,6 +45,12 @@ class Roots:
         if not inside:
             raise InvalidInput(f"{source!r} {self._reason(source)}")
         return real
+
+    def check_there(self, path: str) -> None:
+        """Raise BackendUnavailable if the root that a path lies below is empty or gone, and all below it."""
+        for root in self._folders:
+            if Path(path).is_relative_to(root) and not (root.is_dir() and any(root.iterdir())):
+                raise BackendUnavailable(f"the root {root} is empty or not there: mount it again")
 
     def holds(self, path: Path) -> bool:
         """Whether a path leads to below a root, once all links and `..` in it are followed."""

@@ -184,7 +184,7 @@ class SqliteLedger:
 
     def extend(self, lease: Lease, found: Scanned) -> None:
         with self._file.writing() as sql:
-            self._check_held(sql, lease)
+            self._update_held(sql, lease, "UPDATE shards SET attempts = 1")
             self._add_shards(sql, lease.job_id, found.shards)
             self._add_failures(sql, lease.job_id, found.failures)
             sql(
@@ -303,7 +303,7 @@ class SqliteLedger:
     def _next_shard(self, sql: Sql, now: float) -> tuple[str, int] | None:
         """The job and the number of the shard whose turn it is: one that was lost, or else the first."""
         for (job_id,) in sql(f"SELECT id FROM jobs WHERE {LEASABLE} ORDER BY turn, id").fetchall():
-            number = (
+            row = (
                 sql(
                     "SELECT number FROM shards WHERE job_id = ? AND expires > 0 AND expires <= ? "
                     "ORDER BY expires, number LIMIT 1",
@@ -314,8 +314,8 @@ class SqliteLedger:
                     (job_id,),
                 ).fetchone()
             )
-            if number is not None:
-                return job_id, number[0]
+            if row is not None:
+                return job_id, row[0]
         return None
 
     def _end(self, sql: Sql, job_id: str, state: State, reason: str | None = None) -> None:

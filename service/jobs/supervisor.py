@@ -42,7 +42,8 @@ class Supervisor:
     def stop(self, timeout_s: float) -> None:
         """Tell the workers to end, and wait until they have, or kill them when the time is over."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         deadline = time.monotonic() + timeout_s
         running = [slot.process for slot in self._workers if slot.process is not None]
         for process in running:
@@ -110,7 +111,12 @@ class _Slot:
         self._started = time.monotonic()
         # A group of its own, so that Ctrl-C in a terminal reaches the service alone, which then tells its
         # workers. Not a session: Linux shares the processor out between sessions first, whatever their nice.
-        self.process = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.PIPE, process_group=0
-        )
+        try:
+            self.process = subprocess.Popen(
+                command, env=dict(environment), stdin=subprocess.PIPE, process_group=0
+            )
+        except OSError as exc:
+            _log.error("a worker cannot be started", reason=str(exc))
+            self._pause_s = _LONGEST_PAUSE_S
+            return
         _log.info("a worker is started", pid=self.process.pid)

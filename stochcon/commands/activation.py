@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from contracts.errors import NotFound
+from contracts.errors import BackendUnavailable, NotFound
 from stochcon.commands.options import DataOption, JsonOption, UrlOption, opened
 from stochcon.output import print_json, say
 from stochcon.results import ActivationInfo
@@ -64,7 +64,8 @@ def activate_model(
         while not detach and not found.is_over and found.state != "waiting":
             _show(client, found)
             time.sleep(_POLL_S)
-            found = client.activation() or found
+            with suppress(BackendUnavailable):  # The service may be started anew meanwhile.
+                found = client.activation() or found
     if as_json:
         print_json(found)
     else:
@@ -118,7 +119,10 @@ def _id_of(client: "Client", name: str) -> str:
 def _show(client: "Client", found: ActivationInfo) -> None:
     parts: list[str] = [found.state]
     for collection, job_id in found.jobs.items():
-        job = client.jobs.get(job_id)
+        try:
+            job = client.jobs.get(job_id)
+        except (BackendUnavailable, NotFound):
+            continue
         parts.append(f"{collection} {job.settled:,} of {job.found:,}")
     say(", ".join(parts))
 

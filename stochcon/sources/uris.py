@@ -5,13 +5,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from contracts.errors import StochConError
+from contracts.errors import InvalidInput
 from service.jobs.roots import Roots
 from stochcon.sources.cache import SourceCache
 from stochcon.sources.source import (
     Failure,
     Place,
     Source,
+    SourceImage,
     SourceUnavailable,
     read_image,
 )
@@ -35,22 +36,29 @@ class UriReader:
             by_source.setdefault(path, []).append((number, fragment))
         for url, wanted in by_source.items():
             try:
-                path = self._path_of(url)
-                found |= self._read(Path(path).name, self._sources.open(path), wanted)
-            except (SourceUnavailable, StochConError) as exc:
+                found |= self._read(url, wanted)
+            except (SourceUnavailable, InvalidInput) as exc:
                 found |= {number: str(exc) for number, _ in wanted}
         return [found[number] for number in range(len(uris))]
 
-    def _path_of(self, url: str) -> str:
-        parts = urlsplit(url)
+    def _open(self, url: str) -> Source:
+        try:
+            parts = urlsplit(url)
+        except ValueError as exc:
+            raise SourceUnavailable(f"its URI {url!r} is none ({exc})") from exc
         if parts.scheme == "file":
-            return self._roots.admit(url2pathname(parts.path))
+            path = self._roots.admit(url2pathname(parts.path))
+            if not Path(path).is_file():
+                self._roots.check_there(path)
+                raise SourceUnavailable(f"{path} is no file, or no longer there")
+            return self._sources.open(path)
         if parts.scheme and parts.netloc:
-            return self._roots.admit(url)
+            return self._sources.open(self._roots.admit(url))
         raise SourceUnavailable(f"its URI {url!r} names no file that can be read here")
 
-    def _read(self, name: str, source: Source, wanted: Sequence[tuple[int, str]]) -> dict[int, bytes | str]:
+    def _read(self, url: str, wanted: Sequence[tuple[int, str]]) -> dict[int, bytes | str]:
         """Images of a source by number, from pairs of number and fragment, such as `row=3`."""
+        source, name = self._open(url), url.rpartition("/")[2]
         found: dict[int, bytes | str] = {}
         places: dict[int, Place] = {}
         numbers: dict[int, list[int]] = {}
@@ -65,6 +73,8 @@ class UriReader:
         images = source.images([places[position] for position in in_order])
         for position, image in zip(in_order, images, strict=True):
             data = image if isinstance(image, Failure) else read_image(image)
+            if isinstance(image, SourceImage) and not url.startswith("file:") and image.uri != url:
+                data = Failure(name, f"{url} is no image, but what others lie below")
             for number in numbers[position]:
                 found[number] = data.reason if isinstance(data, Failure) else data
         return found

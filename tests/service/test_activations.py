@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from contracts.codes import pack_logits
+from contracts.errors import JobConflict, ModelMismatch
 from contracts.manifest import Preprocessing
 from contracts.pixels import load_pixels
 from service.schemas import ActivationAnswer, ModelsAnswer
@@ -93,6 +94,8 @@ def test_every_item_is_encoded_again_from_its_source_and_the_way_back_is_kept(si
     assert done.check is not None
     assert done.check["num_bits"] == 64
     assert site.codes() == site.file_codes(1)
+    with pytest.raises(ModelMismatch):  # Whoever was late would be lost in the generation before.
+        site.client.add([NewItem(id="late", code=bytes(8))], model=site.old)
     assert site.client.collection("default").model.id == site.new
     assert [info.id for info in site.client.models() if info.active] == [site.new]
     hit = site.client.search(png(seed=3), k=1).hits[0]
@@ -100,6 +103,8 @@ def test_every_item_is_encoded_again_from_its_source_and_the_way_back_is_kept(si
     back = site.client.rollback_model(site.new)
     assert (back.state, back.model, back.left_out) == ("done", site.old, {})
     assert site.codes() == site.file_codes(0)
+    with pytest.raises(JobConflict):
+        site.client.rollback_model(site.new)
     assert site.client.search(png(seed=3), k=1).hits[0].distance == 0
     site.kill()
     site.start()
@@ -267,8 +272,10 @@ def test_a_model_is_uploaded_checked_and_deleted(site: Site, tmp_path: Path) -> 
         answer(client.get("/models"), ModelsAnswer)
         problem(client.delete(f"/models/{site.old}"), 409, "job-conflict", "in use")
     assert len(list(site.models.iterdir())) == 3
-    site.client.delete_model(added.id)
     site.activate()
+    site.client.activate_model(added.id)
+    site.client.cancel_activation(added.id)
+    site.client.delete_model(added.id)
     with site.http() as client:
         problem(client.delete(f"/models/{site.old}"), 409, "job-conflict", "go back")
         answer(client.post(f"/models/{site.new}/rollback"), ActivationAnswer)

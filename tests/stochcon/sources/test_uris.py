@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.errors import BackendUnavailable
 from service.jobs.roots import Roots
 from stochcon.sources.cache import SourceCache
 from stochcon.sources.opening import open_source
@@ -68,7 +69,7 @@ def test_what_is_gone_or_lies_elsewhere_is_told_and_the_rest_is_read(tmp_path: P
     reasons = [reason for reason in found if isinstance(reason, str)]
     assert len(reasons) == len(uris) - 2
     for reason, word in zip(
-        reasons, ["exist", "root", "root", "no member", "no row", "root", "no file"], strict=True
+        reasons, ["no longer there", "root", "root", "no member", "no row", "root", "no file"], strict=True
     ):
         assert word in reason, reason
 
@@ -90,3 +91,19 @@ def test_an_archive_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
         archive.writestr("b.jpg", b"another")
         archive.writestr("a.jpg", b"two and more")
     assert cached.read_many([uri]) == [b"two and more"]
+
+
+def test_a_folder_a_prefix_or_nonsense_is_no_image(tmp_path: Path, bucket: Bucket) -> None:
+    folder(tmp_path)
+    bucket.put("photos/a.jpg")
+    uris = [tmp_path.as_uri(), "s3://photos/photos", "http://[x"]
+    reasons = reader(Roots([str(tmp_path), "s3://photos"])).read_many(uris)
+    for reason, word in zip(reasons, ["is no file", "is no image", "is none"], strict=True):
+        assert word in str(reason)
+
+
+def test_a_root_that_is_not_mounted_is_no_reason_to_give_up_its_images(tmp_path: Path) -> None:
+    root = tmp_path / "disk"
+    root.mkdir()
+    with pytest.raises(BackendUnavailable, match="mount it"):
+        reader(Roots([str(root)])).read_many([(root / "a.jpg").as_uri()])
