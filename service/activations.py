@@ -164,6 +164,8 @@ class Activations:
             self._command_lock.release()
 
     def _check_idle(self) -> None:
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
         if self._thread is not None and self._thread.is_alive():
             raise JobConflict("the last activation is still being wound up: try again in a moment")
 
@@ -222,7 +224,8 @@ class Activations:
         if loaded is not None and loaded.model.id == self._record.current.model:
             return
         model = self._engine.models.get(self._record.current.model)
-        found = check_in_fresh_process(model.path, self._settings.provider, self._settings.threads)
+        settings = self._settings
+        found = check_in_fresh_process(model.path, settings.provider, settings.threads, self._is_over)
         self._record.update(check=asdict(found))
         if not self._is_over():
             self._engine.load_successor(model)

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from service.encoding.encoding import Encoding
 from service.encoding.session import ProviderChoice, require_codes
 
 TIMEOUT_S = 300.0
+_POLL_S = 0.2
 _SPEED_S = 1.0
 _SEED = 0
 
@@ -42,19 +44,33 @@ class ModelCheck:
     """Share of the bits in which two pictures differ, on average."""
 
 
-def check_in_fresh_process(path: Path, provider: ProviderChoice, num_threads: int | None) -> ModelCheck:
-    """The same in a process of its own. Raises InvalidModel, also if that crashes or takes too long."""
+def check_in_fresh_process(
+    path: Path,
+    provider: ProviderChoice,
+    num_threads: int | None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> ModelCheck:
+    """Check a model in a process of its own.
+
+    Raises InvalidModel, also if that crashes, takes too long, or is ended since `should_stop` says so.
+    """
     command = [sys.executable, "-m", "service.model_check", str(path), "--provider", provider]
     if num_threads is not None:
         command += ["--threads", str(num_threads)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as exc:
-        raise InvalidModel(f"{path.name} did not pass its check within {TIMEOUT_S:g} s") from exc
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    deadline = time.monotonic() + TIMEOUT_S
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                out, err = process.communicate(timeout=_POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                if should_stop() or time.monotonic() > deadline:
+                    process.kill()
+                    raise InvalidModel(f"{path.name} did not pass its check within the time it had") from None
+    if process.returncode:
+        reason = (err.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
         raise InvalidModel(f"{path.name} does not pass its check: {reason}")
-    return ModelCheck(**json.loads(done.stdout))
+    return ModelCheck(**json.loads(out))
 
 
 def _check(path: Path, settings: EncoderSettings) -> ModelCheck:
