@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,17 +23,35 @@ SHARD_SIZE = 4
 SCANNED_AT_ONCE = 50
 
 
-def start_worker(opener: Opener, name: str, lease_s: float) -> "subprocess.Popen[str]":
-    """Start a process that works until there is nothing to do."""
+def start_workers(opener: Opener, names: Sequence[str], lease_s: float) -> list["subprocess.Popen[str]"]:
+    """Start processes that begin at once and work until there is nothing to do."""
+    workers = [_start(opener, name, lease_s) for name in names]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    return workers
+
+
+def _start(opener: Opener, name: str, lease_s: float) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.service.jobs.ledger_worker"),
             *(str(opener.data), opener.redis_url or "", name, str(lease_s)),
         ],
         cwd=Path(__file__).resolve().parents[3],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def read_shards(printed: str) -> list[list[int]]:
+    """What a worker has printed so far."""
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def work(ledger: Ledger, name: str, lease_s: float, seen: list[list[int]]) -> None:
@@ -68,6 +87,8 @@ class _Printed(list[list[int]]):
 
 def main(data: str, redis_url: str, name: str, lease_s: str) -> None:
     ledger = open_ledger(Path(data), redis_url or None)
+    print("ready", flush=True)
+    sys.stdin.readline()
     work(ledger, name, float(lease_s), _Printed())
     ledger.close()
 

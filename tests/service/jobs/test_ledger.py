@@ -44,8 +44,9 @@ def test_a_job_is_scanned_and_indexed_and_counted_exactly(ledger: Ledger) -> Non
     assert (done.state, done.is_open, done.num_workers) == ("done", False, 0)
     assert done.counts == Counts(found=7, added=2, updated=2, skipped=1, failed=2)
     assert done.counts.settled == done.counts.found
-    assert done.started is not None
     assert done.finished is not None
+    assert running.started is not None
+    assert running.started == done.started, "it starts but once"
     assert job.created <= done.started <= done.finished
     assert ledger.lease("worker") is None
 

@@ -1,12 +1,11 @@
 """Many workers at once: every shard is counted exactly once, in ledgers of both kinds."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 from service.jobs.job import Counts
 from service.jobs.ledger import Ledger
 from tests.service.jobs.ledger_steps import SPEC, Opener
-from tests.service.jobs.ledger_worker import NUM_PLACES, start_worker, work
+from tests.service.jobs.ledger_worker import NUM_PLACES, read_shards, start_workers, work
 
 NUM_WORKERS = 4
 
@@ -21,10 +20,10 @@ def check_all_done(ledger: Ledger, seen: list[list[int]]) -> None:
 def test_processes_share_a_job_and_count_each_shard_once(opener: Opener) -> None:
     ledger = opener.open()
     ledger.submit(SPEC)
-    workers = [start_worker(opener, f"worker-{n}", 60.0) for n in range(NUM_WORKERS)]
+    workers = start_workers(opener, [f"worker-{n}" for n in range(NUM_WORKERS)], 60.0)
     printed = [worker.communicate(timeout=120)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * NUM_WORKERS
-    check_all_done(ledger, [json.loads(line) for text in printed for line in text.splitlines()])
+    check_all_done(ledger, read_shards("".join(printed)))
     assert sum(map(bool, printed)) > 1, "one worker did it all, so that nothing was tried"
 
 
@@ -33,8 +32,6 @@ def test_threads_share_one_ledger_and_count_each_shard_once(opener: Opener) -> N
     ledger.submit(SPEC)
     seen: list[list[int]] = []
     with ThreadPoolExecutor(2 * NUM_WORKERS) as pool:
-        for future in [
-            pool.submit(work, ledger, f"worker-{n}", 60.0, seen) for n in range(2 * NUM_WORKERS)
-        ]:
+        for future in [pool.submit(work, ledger, f"worker-{n}", 60.0, seen) for n in range(2 * NUM_WORKERS)]:
             future.result()
     check_all_done(ledger, seen)

@@ -76,21 +76,20 @@ def test_a_token_of_another_lease_is_no_proof(ledger: Ledger) -> None:
     ledger.complete(held, Counts(added=1))
 
 
-def test_a_lease_runs_out_by_itself_unless_it_is_renewed(opener: Opener) -> None:
+def test_a_lease_runs_out_by_itself(opener: Opener) -> None:
     ledger, other = opener.open(), opener.open()
     submit_scanned(ledger, [["a"], ["b"]])
+    held = lease(ledger, 60.0)
     started = time.monotonic()
-    silent, renewed = lease(ledger, 0.4), lease(ledger, 0.4)
-    ledger.renew(renewed, 60.0)
+    silent = lease(ledger, 0.4)
     while (again := other.lease("other")) is None:
-        # Else it would wait for as long as the machine is slow, and in vain once it is renewed.
         assert time.monotonic() - started < 20
         time.sleep(0.01)
     assert time.monotonic() - started >= 0.4
     assert (again.shard, again.attempt) == (silent.shard, 2)
     with pytest.raises(LeaseLost):
         ledger.renew(silent)
-    ledger.complete(renewed, Counts(added=1))
+    ledger.complete(held, Counts(added=1))
     other.complete(again, Counts(added=1))
 
 
@@ -122,6 +121,17 @@ def test_only_leases_that_were_lost_count_as_attempts(ledger: Ledger) -> None:
     ledger.hand_back(held)
     assert lease(ledger, 0).attempt == 2
     assert lease(ledger).attempt == 3
+
+
+def test_a_scan_that_gets_on_forgets_its_attempts(ledger: Ledger) -> None:
+    ledger.submit(SPEC)
+    lease(ledger, 0)
+    lease(ledger, 0)
+    scan = lease(ledger)
+    assert scan.attempt == 3
+    ledger.extend(scan, Scanned([["a"]], [], "a", "v1"))
+    ledger.renew(scan, 0)
+    assert lease(ledger).attempt == 2, "only the one that did not end well since"
 
 
 def test_shards_that_are_handed_back_are_next(ledger: Ledger) -> None:
