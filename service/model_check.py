@@ -26,7 +26,7 @@ from service.encoding.session import ProviderChoice, require_codes
 
 TIMEOUT_S = 300.0
 _POLL_S = 0.2
-_SPEED_S = 1.0
+_SPEED_S = 0.5
 _SEED = 0
 
 

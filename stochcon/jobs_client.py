@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
 from contracts.errors import BackendUnavailable
 from index.protocol import DEFAULT_COLLECTION, Metadata
@@ -12,6 +13,10 @@ from stochcon.transport import Transport
 
 _LONGEST_SILENCE_S = 45.0
 """The service says something every 15 s."""
+
+
+def _job_path(id: str, call: str = "") -> str:
+    return f"/jobs/{quote(id, safe='')}{call}"
 
 
 class JobsClient:
@@ -57,29 +62,29 @@ class JobsClient:
 
     def get(self, id: str) -> JobInfo:
         """One job as it is now. Raises NotFound."""
-        return wire.job(self._transport.request("GET", f"/jobs/{id}"))
+        return wire.job(self._transport.request("GET", _job_path(id)))
 
     def failures(self, id: str, skip: int = 0, limit: int = 100) -> Sequence[LeftOut]:
         """Images that the job left out, in the order in which that was found out. Raises NotFound."""
         params = {"skip": skip, "limit": limit}
-        answer = self._transport.request("GET", f"/jobs/{id}/failures", params=params)
+        answer = self._transport.request("GET", _job_path(id, "/failures"), params=params)
         return [LeftOut(entry["id"], entry["reason"]) for entry in answer["failures"]]
 
     def pause(self, id: str) -> JobInfo:
         """Begin nothing more of a job; what is under way is finished. Raises NotFound, JobConflict."""
-        return wire.job(self._transport.request("POST", f"/jobs/{id}/pause"))
+        return wire.job(self._transport.request("POST", _job_path(id, "/pause")))
 
     def resume(self, id: str) -> JobInfo:
         """Go on with a job that was paused. Raises NotFound, JobConflict."""
-        return wire.job(self._transport.request("POST", f"/jobs/{id}/resume"))
+        return wire.job(self._transport.request("POST", _job_path(id, "/resume")))
 
     def retry(self, id: str) -> JobInfo:
         """Try images that failed again, and a job that failed. Raises NotFound, JobConflict."""
-        return wire.job(self._transport.request("POST", f"/jobs/{id}/retry"))
+        return wire.job(self._transport.request("POST", _job_path(id, "/retry")))
 
     def cancel(self, id: str) -> JobInfo:
         """Cancel a job, or remove from the list one that is over. Raises NotFound, JobConflict."""
-        return wire.job(self._transport.request("DELETE", f"/jobs/{id}"))
+        return wire.job(self._transport.request("DELETE", _job_path(id)))
 
     def watch(self, id: str, patience_s: float = 60.0) -> Iterator[JobInfo]:
         """The job each time it has changed, until it is over.
@@ -91,7 +96,7 @@ class JobsClient:
         while True:
             was_heard = False
             try:
-                for event, data in self._transport.events(f"/jobs/{id}/events", _LONGEST_SILENCE_S):
+                for event, data in self._transport.events(_job_path(id, "/events"), _LONGEST_SILENCE_S):
                     was_heard = True
                     if event == "end":
                         return

@@ -63,7 +63,7 @@ def opened(
         raise typer.BadParameter("--url and --data exclude each other: a service has its own store")
     if url is None and data is None:
         url = os.environ.get("STOCHCON_URL")
-    api_key = os.environ.get("STOCHCON_API_KEY")
+    api_key = _api_key()
     if url is not None:
         backend: Backend = opening.open_remote(url, api_key)
     else:
@@ -80,12 +80,23 @@ def opened_encoder(models: Path | None, url: str | None) -> Iterator[ImageEncode
     if url is None and models is None:
         url = os.environ.get("STOCHCON_URL")
     encoder: ImageEncoder = (
-        opening.open_encoder(models)
-        if url is None
-        else opening.open_remote(url, os.environ.get("STOCHCON_API_KEY"))
+        opening.open_encoder(models) if url is None else opening.open_remote(url, _api_key())
     )
     with closing(encoder):
         yield encoder
+
+
+def _api_key() -> str | None:
+    """The key of the environment, or of the file that it names, as the service itself reads it."""
+    key, file = os.environ.get("STOCHCON_API_KEY"), os.environ.get("STOCHCON_API_KEY_FILE")
+    if key is not None or file is None:
+        return key
+    try:
+        return Path(file).read_text().strip()
+    except OSError as exc:
+        raise typer.BadParameter(
+            f"{file} cannot be read: {exc.strerror}", param_hint="STOCHCON_API_KEY_FILE"
+        ) from exc
 
 
 def parse_object(text: str | None, option: str) -> dict[str, Any] | None:
