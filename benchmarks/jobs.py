@@ -3,9 +3,9 @@
     python -m benchmarks.jobs --photos DIR [--images N] [--rounds N] [--redis-url URL]
 
 Workers that have a core each take turns with one alone, on folders with copies of the photos; a job over
-other copies loads their models first. The rate is that of the ledger: images by the time from the start of a job
-to its end. So is that of the service's own worker, with every core. Then such a service is told to stop in
-the middle of a job. Nothing else should run beside it.
+other copies loads their models first. The rate is that of the ledger: images by the time from the start of a
+job to its end. So is that of the service's own worker, with every core. Then such a service is told to stop
+in the middle of a job. Nothing else should run beside it.
 """
 
 import argparse
