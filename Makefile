@@ -26,10 +26,9 @@ serve: $(SERVING) ## Run the service with the model that ships, on http://127.0.
 	$(BIN)/stochcon serve $(ARGS)
 
 # Files, not tests, are shared out, so that the tests of one file share their server and their model. On two
-# cores, processes of two threads each would wait for each other; and a third of the time is spent on waiting for
-# servers to start and leases to run out, so that a third process fits in.
-test: $(DEVELOPING) ## Run every test on three processes.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(if $(CI),--durations=20) $(ARGS)
+# cores, two processes of two threads each would wait for each other.
+test: $(DEVELOPING) ## Run every test on two processes.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(CI),--durations=20) $(ARGS)
 
 lint: $(DEVELOPING) ## Check style, format and types.
 	$(BIN)/ruff check .

@@ -39,6 +39,9 @@ MAX_IMAGES = 64
 MAX_REQUEST_BYTES = 120 * 2**20
 """Image bytes sent in one request; the rest of the service's 128 MiB is for what frames them."""
 
+_MODEL_TIMEOUT_S = 600.0
+"""For calls that load a model, or look through whole collections."""
+
 
 class Client:
     """A StochCon service. Safe to use from many threads; use it as a context manager, or close it."""
@@ -213,7 +216,11 @@ class Client:
         Raises Forbidden if the service has no API key, InvalidModel.
         """
         answer = self._transport.request(
-            "POST", "/models", params={"name": name or path.stem}, content=path.read_bytes()
+            "POST",
+            "/models",
+            params={"name": name or path.stem},
+            content=path.read_bytes(),
+            timeout_s=_MODEL_TIMEOUT_S,
         )
         return wire.model_info(answer)
 
@@ -235,7 +242,8 @@ class Client:
 
     def rollback_model(self, id: str) -> ActivationInfo:
         """Go back from the active model, of that id, to the one before it. Raises NotFound, JobConflict."""
-        return wire.activation(self._transport.request("POST", _path("models", id, "rollback")))
+        path = _path("models", id, "rollback")
+        return wire.activation(self._transport.request("POST", path, timeout_s=_MODEL_TIMEOUT_S))
 
     def activation(self) -> ActivationInfo | None:
         """The activation that is under way, or the last one."""

@@ -40,6 +40,7 @@ class Transport:
         json: Any = None,
         files: Any = None,
         content: bytes | None = None,
+        timeout_s: float | None = None,
     ) -> Any:
         """Send one request and return the parsed JSON answer, or None for an empty one.
 
@@ -49,11 +50,14 @@ class Transport:
         sent = {key: value for key, value in (params or {}).items() if value is not None}
         retries_left = self._max_retries
         while True:
-            if content is not None:
-                headers = {"Content-Type": "application/octet-stream"}
-                response = self._send(method, path, params=sent, content=content, headers=headers)
+            options: dict[str, Any] = {"params": sent}
+            if content is None:
+                options |= {"json": json, "files": files}
             else:
-                response = self._send(method, path, params=sent, json=json, files=files)
+                options |= {"content": content, "headers": {"Content-Type": "application/octet-stream"}}
+            if timeout_s is not None:
+                options["timeout"] = timeout_s
+            response = self._send(method, path, **options)
             if response.is_success:
                 return _body(response) if response.content else None
             error = _error(response)

@@ -16,7 +16,7 @@ from tests.server_process import ServerProcess, wait_until
 from tests.tiny_model import reference_logits, write_tiny_model
 
 NUM_IMAGES = 40
-NUM_KILLS = 4
+NUM_KILLS = 3
 COLLECTIONS = ("cats", "dogs")
 SIZE = Preprocessing(height=32, width=32)
 
