@@ -25,13 +25,13 @@ class ServerProcess:
         chosen = {"data": data, "models": models, "port": port, "provider": "cpu", "threads": 1} | settings
         self.process = start_process(chosen)
         self.events: list[dict[str, Any]] = []
-        self._lines: list[str] = []
+        self.lines: list[str] = []
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._ready.wait(_START_S) or not self.url:
             self.kill()
-            raise AssertionError("the server did not start:\n" + "".join(self._lines))
+            raise AssertionError("the server did not start:\n" + "".join(self.lines))
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +68,7 @@ class ServerProcess:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self._lines.append(line)
+            self.lines.append(line)
             try:
                 self.events.append(json.loads(line))
             except json.JSONDecodeError:

@@ -61,8 +61,12 @@ def activate_model(
     """
     with _client(data, url) as client:
         found = client.activate_model(_id_of(client, name), missing)
+        shown = ""
         while not detach and not found.is_over and found.state != "waiting":
-            _show(client, found)
+            text = _progress(client, found)
+            if text != shown:
+                say(text)
+                shown = text
             time.sleep(_POLL_S)
             with suppress(BackendUnavailable):  # The service may be started anew meanwhile.
                 found = client.activation() or found
@@ -116,7 +120,7 @@ def _id_of(client: "Client", name: str) -> str:
     return found[0]
 
 
-def _show(client: "Client", found: ActivationInfo) -> None:
+def _progress(client: "Client", found: ActivationInfo) -> str:
     parts: list[str] = [found.state]
     for collection, job_id in found.jobs.items():
         try:
@@ -124,7 +128,7 @@ def _show(client: "Client", found: ActivationInfo) -> None:
         except (BackendUnavailable, NotFound):
             continue
         parts.append(f"{collection} {job.settled:,} of {job.found:,}")
-    say(", ".join(parts))
+    return ", ".join(parts)
 
 
 def _tell(found: ActivationInfo) -> None:

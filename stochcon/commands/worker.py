@@ -81,6 +81,7 @@ def worker(
 
 
 def _stop_at_end_of_input(stop: Callable[[], None]) -> None:
-    while sys.stdin.buffer.read(1):
+    # Not by `sys.stdin`: the interpreter cannot end while a thread waits within its buffer.
+    while os.read(sys.stdin.fileno(), 1):
         pass
     stop()

@@ -228,3 +228,20 @@ def test_the_services_own_worker_is_started_for_a_job_again_when_it_dies_and_end
         assert is_alive(worker_pids(server)[1])
         server.kill()
         wait_until(lambda: not is_alive(worker_pids(server)[1]))
+
+
+@pytest.mark.timeout(120)
+def test_a_service_that_is_told_to_stop_takes_its_worker_along_in_peace(
+    tmp_path: Path, models: Path, images: Path
+) -> None:
+    with ServerProcess(tmp_path / "own", models, roots=images) as server, Client(server.url) as client:
+        job = client.jobs.submit(str(images))
+        wait_until(lambda: client.jobs.get(job.id).added > 0)
+        assert server.stop() == 0
+        assert not is_alive(worker_pids(server)[0])
+        assert not any("Fatal" in line for line in server.lines), server.lines
+        assert not [event for event in server.events if event["event"] == "a worker died"]
+    with ServerProcess(tmp_path / "own", models, roots=images) as server, Client(server.url) as client:
+        wait_until(lambda: client.jobs.get(job.id).is_over, timeout_s=60)
+        done = client.jobs.get(job.id)
+        assert (done.state, done.added, done.skipped) == ("done", NUM_IMAGES, 0), "nothing was done twice"
