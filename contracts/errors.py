@@ -16,7 +16,7 @@ value, the limit and the remedy. Nothing below the HTTP routes knows a status co
     ├── Forbidden              a web page of another origin may have sent the request
     ├── NotFound               no such item, collection or model
     ├── ModelMismatch          codes of one model offered to a collection of another
-    ├── JobConflict            a job in a state that does not allow what is asked
+    ├── Conflict               a job or a model in a state that does not allow what is asked
     ├── InvalidModel           not a StochCon model file, or one that makes no codes
     ├── StoreLocked            another process owns the store
     ├── StoreCorrupt           the store's own files contradict each other
@@ -111,11 +111,11 @@ class ModelMismatch(StochConError):
     title = "Codes of another model"
 
 
-class JobConflict(StochConError):
-    """A job is in a state that does not allow what is asked."""
+class Conflict(StochConError):
+    """A job or a model is in a state that does not allow what is asked."""
 
-    slug = "job-conflict"
-    title = "Job in another state"
+    slug = "conflict"
+    title = "Not possible in this state"
 
 
 class InvalidModel(StochConError):

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from contracts.errors import BackendUnavailable, JobConflict, NotFound, StochConError
+from contracts.errors import BackendUnavailable, Conflict, NotFound, StochConError
 from index.protocol import ModelRef
 from service.activation_record import FILE_NAME, Activation, ActivationRecord, Policy
 from service.encoding.session import require_codes
@@ -73,14 +73,14 @@ class Activations:
     def activate(self, model_id: str, missing: Policy) -> Activation:
         """Begin to activate a model, or say what is to become of the items that it would leave out.
 
-        Raises NotFound, InvalidModel for one that makes no codes, and JobConflict if the model is active or
+        Raises NotFound, InvalidModel for one that makes no codes, and Conflict if the model is active or
         another is being activated.
         """
         with self._commanding():
             current = self._record.current
             if current is not None and current.is_open:
                 if current.model != model_id:
-                    raise JobConflict(
+                    raise Conflict(
                         f"the model {current.model[:12]} is being activated: wait for it, or cancel it first"
                     )
                 return self._decide(missing)
@@ -88,7 +88,7 @@ class Activations:
             model = self._engine.models.get(model_id)
             require_codes(model.manifest)
             if model.id == self._engine.active.id and not self._behind(model.id):
-                raise JobConflict(f"the model {model.manifest.name} ({model.id[:12]}) is active already")
+                raise Conflict(f"the model {model.manifest.name} ({model.id[:12]}) is active already")
             begun = self._record.write(Activation(model.id, self._engine.active.id, missing))
             self._begin()
             return begun
@@ -96,12 +96,12 @@ class Activations:
     def cancel(self, model_id: str) -> Activation:
         """Give up the activation of a model; what was encoded is kept for the next try.
 
-        Raises JobConflict if it is not being activated.
+        Raises Conflict if it is not being activated.
         """
         with self._commanding():
             current = self._record.current
             if current is None or not current.is_open or current.model != model_id:
-                raise JobConflict(f"the model {model_id[:12]} is not being activated")
+                raise Conflict(f"the model {model_id[:12]} is not being activated")
             cancelled = self._record.update(state="cancelled")
             self._told.set()
             return cancelled
@@ -111,20 +111,20 @@ class Activations:
 
         Items that were written since cannot be in the old generation: `left_out` counts them. Activating the
         old model again, instead, encodes them first. Raises NotFound if the old model's file is gone, and
-        JobConflict if the model is not active, if there is none before it, or while another is activated.
+        Conflict if the model is not active, if there is none before it, or while another is activated.
         """
         with self._commanding():
             active = self._engine.active.id
             if active != model_id:
-                raise JobConflict(f"the model {model_id[:12]} is not active: {active[:12]} is")
+                raise Conflict(f"the model {model_id[:12]} is not active: {active[:12]} is")
             if self._record.current is not None and self._record.current.is_open:
-                raise JobConflict(
+                raise Conflict(
                     f"the model {self._record.current.model[:12]} is being activated: cancel it first"
                 )
             self._check_idle()
             previous = self._previous()
             if previous is None:
-                raise JobConflict(f"there is no model to go back to from {active[:12]}")
+                raise Conflict(f"there is no model to go back to from {active[:12]}")
             names = self._with_other(previous)
             self._engine.load_successor(self._engine.models.get(previous))
             try:
@@ -135,13 +135,13 @@ class Activations:
             return self._record.write(Activation(previous, active, "leave-out", "done", left_out=left_out))
 
     def check_unused(self, model_id: str) -> None:
-        """Raise JobConflict for a model that is active, is being activated, or whose codes are kept."""
+        """Raise Conflict for a model that is active, is being activated, or whose codes are kept."""
         current = self._record.current
         if model_id == self._engine.active.id or (current and current.is_open and current.model == model_id):
-            raise JobConflict(f"the model {model_id[:12]} is in use")
+            raise Conflict(f"the model {model_id[:12]} is in use")
         users = [*self._with_other(model_id), *(set(self._names()) - set(self._behind(model_id)))]
         if users:
-            raise JobConflict(
+            raise Conflict(
                 f"the model {model_id[:12]} is that of the collection {users[0]!r}, now or before the last "
                 "switch: without it nobody could go back, nor search there by image"
             )
@@ -157,7 +157,7 @@ class Activations:
     @contextmanager
     def _commanding(self) -> Iterator[None]:
         if not self._command_lock.acquire(blocking=False):
-            raise JobConflict("another call is about to change the model: try again when it is done")
+            raise Conflict("another call is about to change the model: try again when it is done")
         try:
             yield
         finally:
@@ -167,7 +167,7 @@ class Activations:
         if self._thread is not None:
             self._thread.join(_STOP_S)
         if self._thread is not None and self._thread.is_alive():
-            raise JobConflict("the last activation is still being wound up: try again in a moment")
+            raise Conflict("the last activation is still being wound up: try again in a moment")
 
     def _decide(self, missing: Policy) -> Activation:
         with self._record.lock:
@@ -366,7 +366,7 @@ class Activations:
     def _cancel_job(self, job_id: str) -> None:
         try:
             self._ledger.cancel(job_id)
-        except (JobConflict, NotFound):
+        except (Conflict, NotFound):
             return  # It is over.
         except BackendUnavailable as exc:
             _log.warning("a job could not be cancelled", job=job_id, reason=str(exc))

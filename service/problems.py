@@ -23,7 +23,7 @@ STATUS: dict[type[StochConError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.ModelMismatch: 409,
-    errors.JobConflict: 409,
+    errors.Conflict: 409,
     errors.InvalidModel: 422,
     errors.StoreLocked: 503,
     errors.StoreCorrupt: 500,

@@ -225,23 +225,23 @@ class Client:
         return wire.model_info(answer)
 
     def delete_model(self, id: str) -> None:
-        """Delete a model's file. Raises NotFound, JobConflict if it is in use."""
+        """Delete a model's file. Raises NotFound, Conflict if it is in use."""
         self._transport.request("DELETE", _path("models", id))
 
     def activate_model(self, id: str, missing: Literal["ask", "leave-out", "keep"] = "ask") -> ActivationInfo:
         """Begin to put a model into use; `missing` says what becomes of items without a source.
 
-        Raises NotFound, InvalidModel, JobConflict. See `activation` for how far it is.
+        Raises NotFound, InvalidModel, Conflict. See `activation` for how far it is.
         """
         body = {"missing": missing}
         return wire.activation(self._transport.request("POST", _path("models", id, "activate"), json=body))
 
     def cancel_activation(self, id: str) -> ActivationInfo:
-        """Give up the activation of a model. Raises JobConflict."""
+        """Give up the activation of a model. Raises Conflict."""
         return wire.activation(self._transport.request("DELETE", _path("models", id, "activate")))
 
     def rollback_model(self, id: str) -> ActivationInfo:
-        """Go back from the active model, of that id, to the one before it. Raises NotFound, JobConflict."""
+        """Go back from the active model, of that id, to the one before it. Raises NotFound, Conflict."""
         path = _path("models", id, "rollback")
         return wire.activation(self._transport.request("POST", path, timeout_s=_MODEL_TIMEOUT_S))
 

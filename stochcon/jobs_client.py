@@ -71,19 +71,19 @@ class JobsClient:
         return [LeftOut(entry["id"], entry["reason"]) for entry in answer["failures"]]
 
     def pause(self, id: str) -> JobInfo:
-        """Begin nothing more of a job; what is under way is finished. Raises NotFound, JobConflict."""
+        """Begin nothing more of a job; what is under way is finished. Raises NotFound, Conflict."""
         return wire.job(self._transport.request("POST", _job_path(id, "/pause")))
 
     def resume(self, id: str) -> JobInfo:
-        """Go on with a job that was paused. Raises NotFound, JobConflict."""
+        """Go on with a job that was paused. Raises NotFound, Conflict."""
         return wire.job(self._transport.request("POST", _job_path(id, "/resume")))
 
     def retry(self, id: str) -> JobInfo:
-        """Try images that failed again, and a job that failed. Raises NotFound, JobConflict."""
+        """Try images that failed again, and a job that failed. Raises NotFound, Conflict."""
         return wire.job(self._transport.request("POST", _job_path(id, "/retry")))
 
     def cancel(self, id: str) -> JobInfo:
-        """Cancel a job, or remove from the list one that is over. Raises NotFound, JobConflict."""
+        """Cancel a job, or remove from the list one that is over. Raises NotFound, Conflict."""
         return wire.job(self._transport.request("DELETE", _job_path(id)))
 
     def watch(self, id: str, patience_s: float = 60.0) -> Iterator[JobInfo]:

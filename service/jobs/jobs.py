@@ -38,7 +38,7 @@ class Jobs:
     def cancel_or_forget(self, job_id: str) -> Job:
         """Cancel a job, or remove it if it is over, and return it as it is then, or last was.
 
-        Raises NotFound, and JobConflict if it ends at this very moment.
+        Raises NotFound, and Conflict if it ends at this very moment.
         """
         job = self.ledger.job(job_id)
         if job.is_open:

@@ -102,29 +102,29 @@ class Ledger(Protocol):
         ...
 
     def pause(self, job_id: str) -> Job:
-        """Lease no more shards of it; those under way are finished. Raises JobConflict unless it is open."""
+        """Lease no more shards of it; those under way are finished. Raises Conflict unless it is open."""
         ...
 
     def resume(self, job_id: str) -> Job:
-        """Go on with a paused job. Raises JobConflict unless it is open."""
+        """Go on with a paused job. Raises Conflict unless it is open."""
         ...
 
     def cancel(self, job_id: str) -> Job:
         """End a job; what is stored stays, and shards under way are lost to their workers.
 
-        Raises JobConflict unless it is open.
+        Raises Conflict unless it is open.
         """
         ...
 
     def retry(self, job_id: str) -> Job:
         """Try the images that failed again, and go on with a job that failed itself.
 
-        Raises JobConflict for a job that was cancelled, or has nothing to be tried again.
+        Raises Conflict for a job that was cancelled, or has nothing to be tried again.
         """
         ...
 
     def forget(self, job_id: str) -> None:
-        """Remove a job that is over. Raises JobConflict if it is open."""
+        """Remove a job that is over. Raises Conflict if it is open."""
         ...
 
     def has_work(self) -> bool:

@@ -1,6 +1,6 @@
 """What ledgers say when they cannot do what is asked: the same, wherever they are kept."""
 
-from contracts.errors import BackendUnavailable, JobConflict, NotFound
+from contracts.errors import BackendUnavailable, Conflict, NotFound
 from service.jobs.ledger import Lease, LeaseLost
 
 
@@ -8,19 +8,19 @@ def no_job(job_id: str) -> NotFound:
     return NotFound(f"there is no job {job_id!r}: list them with GET /jobs")
 
 
-def not_open(job_id: str, state: str, wanted: str) -> JobConflict:
+def not_open(job_id: str, state: str, wanted: str) -> Conflict:
     """`wanted` is what would have been done to the job: `paused`, `resumed`, `cancelled`."""
-    return JobConflict(f"job {job_id} is {state}: only one that is not over can be {wanted}")
+    return Conflict(f"job {job_id} is {state}: only one that is not over can be {wanted}")
 
 
-def not_over(job_id: str) -> JobConflict:
-    return JobConflict(f"job {job_id} is not over: cancel it first")
+def not_over(job_id: str) -> Conflict:
+    return Conflict(f"job {job_id} is not over: cancel it first")
 
 
-def nothing_to_retry(job_id: str, state: str) -> JobConflict:
+def nothing_to_retry(job_id: str, state: str) -> Conflict:
     if state == "cancelled":
-        return JobConflict(f"job {job_id} was cancelled: submit it again")
-    return JobConflict(f"job {job_id} has nothing to try again")
+        return Conflict(f"job {job_id} was cancelled: submit it again")
+    return Conflict(f"job {job_id} has nothing to try again")
 
 
 def lease_lost(lease: Lease) -> LeaseLost:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.codes import pack_logits
-from contracts.errors import JobConflict
+from contracts.errors import Conflict
 from contracts.manifest import Preprocessing
 from contracts.pixels import load_pixels
 from stochcon import Client
@@ -77,7 +77,7 @@ def test_a_kill_at_any_point_leaves_one_model_and_the_activation_goes_on(tmp_pat
                 wait_until(lambda client=client: client.activation().is_over, timeout_s=60)
                 assert client.activation().state == "done", client.activation()
                 assert check(client, ids) == 1 - before
-                with pytest.raises(JobConflict):
+                with pytest.raises(Conflict):
                     client.activate_model(ids[1 - before])
     finally:
         server.kill()

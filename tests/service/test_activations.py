@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from contracts.codes import pack_logits
-from contracts.errors import JobConflict, ModelMismatch
+from contracts.errors import Conflict, ModelMismatch
 from contracts.manifest import Preprocessing
 from contracts.pixels import load_pixels
 from service.schemas import ActivationAnswer, ModelsAnswer
@@ -103,7 +103,7 @@ def test_every_item_is_encoded_again_from_its_source_and_the_way_back_is_kept(si
     back = site.client.rollback_model(site.new)
     assert (back.state, back.model, back.left_out) == ("done", site.old, {})
     assert site.codes() == site.file_codes(0)
-    with pytest.raises(JobConflict):
+    with pytest.raises(Conflict):
         site.client.rollback_model(site.new)
     assert site.client.search(png(seed=3), k=1).hits[0].distance == 0
     site.kill()
@@ -239,9 +239,9 @@ def test_a_model_that_cannot_be_served_changes_nothing(site: Site) -> None:
     constant.write_bytes(constant.read_bytes()[:-1000])
     with site.http() as client:
         problem(client.post(f"/models/{broken}/activate"), 404, "not-found")
-        problem(client.post(f"/models/{site.old}/activate"), 409, "job-conflict", "active already")
-        problem(client.post(f"/models/{site.old}/rollback"), 409, "job-conflict", "no model to go back")
-        problem(client.delete(f"/models/{site.new}/activate"), 409, "job-conflict")
+        problem(client.post(f"/models/{site.old}/activate"), 409, "conflict", "active already")
+        problem(client.post(f"/models/{site.old}/rollback"), 409, "conflict", "no model to go back")
+        problem(client.delete(f"/models/{site.new}/activate"), 409, "conflict")
         problem(client.post(f"/models/{site.new}/activate", json={"missing": "maybe"}), 422, "invalid-query")
     assert site.codes() == site.file_codes(0)
 
@@ -250,7 +250,7 @@ def test_an_activation_can_be_given_up_and_taken_up_again(site: Site) -> None:
     site.client.put(NewItem(id="upload", image=png(seed=50)))
     site.activate()
     with site.http() as client:
-        problem(client.post(f"/models/{site.old}/activate"), 409, "job-conflict", "being activated")
+        problem(client.post(f"/models/{site.old}/activate"), 409, "conflict", "being activated")
     assert site.client.cancel_activation(site.new).state == "cancelled"
     assert site.codes().keys() == {*site.file_codes(0), "upload"}
     site.client.put(NewItem(id="later", image=png(seed=51)))
@@ -270,14 +270,14 @@ def test_a_model_is_uploaded_checked_and_deleted(site: Site, tmp_path: Path) -> 
         problem(client.post("/models?name=../x", content=b"", headers=octets), 422, "invalid-input")
         problem(client.post("/models?name=x", content=b"x"), 415, "unsupported-media")
         answer(client.get("/models"), ModelsAnswer)
-        problem(client.delete(f"/models/{site.old}"), 409, "job-conflict", "in use")
+        problem(client.delete(f"/models/{site.old}"), 409, "conflict", "in use")
     assert len(list(site.models.iterdir())) == 3
     site.activate()
     site.client.activate_model(added.id)
     site.client.cancel_activation(added.id)
     site.client.delete_model(added.id)
     with site.http() as client:
-        problem(client.delete(f"/models/{site.old}"), 409, "job-conflict", "go back")
+        problem(client.delete(f"/models/{site.old}"), 409, "conflict", "go back")
         answer(client.post(f"/models/{site.new}/rollback"), ActivationAnswer)
 
 

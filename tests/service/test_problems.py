@@ -18,7 +18,7 @@ EXPECTED = {
     "forbidden": 403,
     "not-found": 404,
     "model-mismatch": 409,
-    "job-conflict": 409,
+    "conflict": 409,
     "invalid-model": 422,
     "store-locked": 503,
     "store-corrupt": 500,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from contracts.errors import BackendUnavailable, JobConflict, NotFound
+from contracts.errors import BackendUnavailable, Conflict, NotFound
 from service.jobs.job import Counts, JobFailure, JobSpec
 from service.jobs.ledger import LeaseLost, Ledger, Scanned
 from tests.service.jobs.ledger_steps import SPEC, Opener, lease, submit_scanned
@@ -263,7 +263,7 @@ def test_a_job_in_the_wrong_state_refuses_and_stays_as_it_is(
     before = ledger.job(job_id)
     assert before.state == reach.__name__
     if reach.__name__ in REFUSED[name]:
-        with pytest.raises(JobConflict, match=job_id):
+        with pytest.raises(Conflict, match=job_id):
             OF_A_JOB[name](ledger, job_id)
         assert ledger.job(job_id) == before
     else:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.errors import JobConflict
+from contracts.errors import Conflict
 from service.jobs.job import Counts, JobFailure
 from service.jobs.ledger import SHARD_PLACES, LeaseLost, Ledger, Scanned
 from tests.service.jobs.ledger_steps import SPEC, lease, submit_scanned
@@ -65,7 +65,7 @@ def test_images_that_failed_are_tried_again_and_counted_anew(ledger: Ledger) -> 
 def test_what_has_no_place_is_not_tried_again(ledger: Ledger) -> None:
     job = submit_scanned(ledger, [["a"]], [UNPLACED])
     ledger.complete(lease(ledger), Counts(added=1))
-    with pytest.raises(JobConflict, match="nothing to try again"):
+    with pytest.raises(Conflict, match="nothing to try again"):
         ledger.retry(job.id)
     assert ledger.failures(job.id) == [UNPLACED]
     assert ledger.job(job.id).state == "done"

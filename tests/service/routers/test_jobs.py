@@ -118,12 +118,12 @@ def test_pausing_resuming_and_cancelling(queueing: httpx2.Client, images: Path) 
     assert queueing.post(f"{path}/pause").json()["state"] == "paused"
     assert queueing.post(f"{path}/pause").json()["state"] == "paused"
     assert queueing.post(f"{path}/resume").json()["state"] == "queued"
-    problem(queueing.post(f"{path}/retry"), 409, "job-conflict")
+    problem(queueing.post(f"{path}/retry"), 409, "conflict")
     cancelled = queueing.delete(path).json()
     assert cancelled["state"] == "cancelled"
     assert cancelled["finished"] is not None
     for call in ("pause", "resume", "retry"):
-        problem(queueing.post(f"{path}/{call}"), 409, "job-conflict", "cancelled")
+        problem(queueing.post(f"{path}/{call}"), 409, "conflict", "cancelled")
     assert queueing.delete(path).json()["state"] == "cancelled"
     problem(queueing.get(path), 404, "not-found")
 
