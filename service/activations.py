@@ -128,10 +128,11 @@ class Activations:
             names = self._with_other(previous)
             self._engine.load_successor(self._engine.models.get(previous))
             try:
-                left_out = {name: count for name in names if (count := self._engine.others.num_missing(name))}
+                counts = {name: sum(1 for _ in self._engine.others.all_missing(name)) for name in names}
                 self._change(lambda: self._engine.switch(names))
             finally:
                 self._change(self._engine.drop_successor)
+            left_out = {name: count for name, count in counts.items() if count}
             return self._record.write(Activation(previous, active, "leave-out", "done", left_out=left_out))
 
     def check_unused(self, model_id: str) -> None:
@@ -276,12 +277,10 @@ class Activations:
         """How many items the other generation has not, and how many of them no job has tried yet."""
         tried = self._tried(name)
         num_missing = num_untried = 0
-        after: str | None = None
-        while not self._is_over():
-            page, after = self._engine.others.missing(name, after)
-            num_missing += len(page)
-            num_untried += sum(item.id not in tried for item in page)
-            if after is None:
+        for item in self._engine.others.all_missing(name):
+            num_missing += 1
+            num_untried += item.id not in tried
+            if self._is_over():
                 break
         return num_missing, num_untried
 

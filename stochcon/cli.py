@@ -13,7 +13,13 @@ import typer
 from contracts.errors import NotFound, StochConError, StoreLocked
 from stochcon.commands import collections, items, jobs, models
 from stochcon.commands.index_images import index_images
-from stochcon.commands.options import DataOption, ModelsOption, RootOption
+from stochcon.commands.options import (
+    DataOption,
+    ModelsOption,
+    ProviderOption,
+    RootOption,
+    ThreadsOption,
+)
 from stochcon.commands.query import classify, encode, search
 from stochcon.commands.worker import worker
 from stochcon.extras import MissingExtra, require
@@ -57,12 +63,8 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", help="Port to listen on [8000]; 0 takes a free one.", min=0)
     ] = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", help="auto, cuda, openvino or cpu; auto takes the best.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="Threads to use; by default every core.")
-    ] = None,
+    provider: ProviderOption = None,
+    threads: ThreadsOption = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Let other machines in without an API key.")
     ] = None,

@@ -1,15 +1,14 @@
 """`models add | activate | cancel | rollback | delete`: another model put into use, and back."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from contracts.errors import BackendUnavailable, NotFound
-from stochcon.commands.options import DataOption, JsonOption, UrlOption, opened
+from stochcon.commands.options import DataOption, JsonOption, UrlOption, opened_service
 from stochcon.output import print_json, say
 from stochcon.results import ActivationInfo
 
@@ -101,16 +100,9 @@ def rollback_model(as_json: JsonOption = False, data: DataOption = None, url: Ur
     _tell(found)
 
 
-@contextmanager
-def _client(data: Path | None, url: str | None) -> "Iterator[Client]":
-    """The service that the options and the environment name, or that owns the store here."""
-    with opened(data, None, url) as backend:
-        client = backend.client()
-        if client is None:
-            raise NotFound(
-                "models are put into use by a running service: start it with `stochcon serve --root FOLDER`"
-            )
-        yield client
+def _client(data: Path | None, url: str | None) -> AbstractContextManager["Client"]:
+    otherwise = "models are put into use by a running service: start it with `stochcon serve --root FOLDER`"
+    return opened_service(data, url, otherwise)
 
 
 def _id_of(client: "Client", name: str) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contracts.errors import BackendUnavailable
 from index.protocol import DEFAULT_COLLECTION
 from stochcon.commands.options import (
     CollectionOption,
@@ -17,7 +16,7 @@ from stochcon.commands.options import (
     IncludeOption,
     JsonOption,
     UrlOption,
-    opened,
+    opened_service,
     parse_object,
 )
 from stochcon.output import print_json, print_table, say
@@ -171,13 +170,11 @@ def cancel(id: IdArgument, data: DataOption = None, url: UrlOption = None) -> No
 @contextmanager
 def _jobs(data: Path | None, url: str | None) -> "Iterator[JobsClient]":
     """The jobs of the service that the options and the environment name, or that owns the store here."""
-    with opened(data, None, url) as backend:
-        client = backend.client()
-        if client is None:
-            raise BackendUnavailable(
-                "jobs need a running service: start it with `stochcon serve --root FOLDER`, or use "
-                "`stochcon index`, which needs none"
-            )
+    otherwise = (
+        "jobs need a running service: start it with `stochcon serve --root FOLDER`, or use "
+        "`stochcon index`, which needs none"
+    )
+    with opened_service(data, url, otherwise) as client:
         yield client.jobs
 
 

@@ -6,13 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from contracts.errors import BackendUnavailable
 from stochcon.backend import Backend, ImageEncoder
 from stochcon.sources.opening import open_source
 from stochcon.sources.source import Source, SourceOptions, SourceUnavailable
+
+if TYPE_CHECKING:
+    from stochcon.client import Client
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of the store (STOCHCON_DATA; by default ./data).")
@@ -31,6 +35,12 @@ CodeOption = Annotated[str | None, typer.Option("--code", help="A code in base64
 KOption = Annotated[int, typer.Option("-k", help="How many neighbours.", min=1, max=1000)]
 RadiusOption = Annotated[
     int | None, typer.Option("--radius", help="Largest distance in bits, inclusive.", min=0)
+]
+ProviderOption = Annotated[
+    str | None, typer.Option("--provider", help="auto, cuda, openvino or cpu; auto takes the best.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads to use; by default every core.")
 ]
 RootOption = Annotated[
     list[str] | None,
@@ -70,6 +80,19 @@ def opened(
         backend = opening.open_store(data, models, api_key, make=make)
     with closing(backend):
         yield backend
+
+
+@contextmanager
+def opened_service(data: Path | None, url: str | None, otherwise: str) -> "Iterator[Client]":
+    """The service that the options and the environment name, or that owns the store here.
+
+    Raises BackendUnavailable, which says `otherwise`, where there is none.
+    """
+    with opened(data, None, url) as backend:
+        client = backend.client()
+        if client is None:
+            raise BackendUnavailable(otherwise)
+        yield client
 
 
 @contextmanager

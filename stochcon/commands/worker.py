@@ -12,7 +12,14 @@ from typing import Annotated
 
 import typer
 
-from stochcon.commands.options import DataOption, ModelsOption, RootOption, UrlOption
+from stochcon.commands.options import (
+    DataOption,
+    ModelsOption,
+    ProviderOption,
+    RootOption,
+    ThreadsOption,
+    UrlOption,
+)
 from stochcon.opening import open_remote, read_settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -26,12 +33,8 @@ def worker(
     models: ModelsOption = None,
     url: UrlOption = None,
     roots: RootOption = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", help="auto, cuda, openvino or cpu; auto takes the best.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="Threads to use; by default every core.")
-    ] = None,
+    provider: ProviderOption = None,
+    threads: ThreadsOption = None,
     grace_s: Annotated[
         float, typer.Option("--grace-s", help="Seconds that work under way may take to end once stopped.")
     ] = 20.0,
