@@ -237,7 +237,7 @@ class Collection:
                     elif number not in self._records:
                         self._seal(segment)
                 self._due.discard(number)
-            self.catalog.limit_wal()
+            self.catalog.database.limit_wal()
         except (BackendUnavailable, StoreCorrupt) as exc:
             _logger.warning("upkeep of collection %s is put off: %s", self.name, exc)
 

@@ -7,39 +7,32 @@
             <name>/                 and <name>@2 and so on, where it has had other generations
                 catalog.sqlite      the truth
                 segments/           a cache of codes, made again whenever it does not match
+        originals/                  image files, where they are kept, see `index.originals`
 
 A collection exists if and only if its folder does: it is made under another name and renamed, and
 deleted by renaming it away first.
 """
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 
 from contracts.codes import Codes
-from contracts.codes import num_bytes as code_bytes
-from contracts.errors import BackendUnavailable, NotFound, StoreCorrupt
+from contracts.errors import BackendUnavailable, NotFound
 from index.answers import nearest, rescored
-from index.catalog import Catalog
-from index.collection import CATALOG_NAME, SEGMENTS_NAME, Collection
+from index.collection import Collection
 from index.filters import compile_filter
-from index.generations import (
-    FILE_NAME,
-    Generations,
-    collection_of,
-    read_generations,
-    write_generations,
-)
+from index.folders import COLLECTIONS_NAME, Folders
 from index.items import check_collection_name
 from index.lock import StoreLock
+from index.originals import OriginalFiles, Originals
 from index.protocol import (
     CollectionInfo,
     Item,
@@ -49,29 +42,24 @@ from index.protocol import (
     other_generation,
 )
 from index.search import Searcher
-from index.segment_files import sync_folder, translated_files
 from index.segments import SEGMENT_SLOTS
-from index.verification import verify
-
-_COLLECTIONS_NAME = "collections"
-_TEMPORARY = "."  # First character of folders being made or deleted; no collection's name has it.
+from index.verification import verify, verify_originals
 
 
 class EmbeddedStore:
     """`index.protocol.Store` on SQLite and FAISS. A context manager."""
 
     def __init__(self, data_dir: Path, lock: StoreLock, num_threads: int, segment_slots: int) -> None:
-        self._data_dir = data_dir
-        self._root = data_dir / _COLLECTIONS_NAME
         self._lock = lock
         self._num_threads = num_threads
         self._segment_slots = segment_slots
         self._searcher = Searcher(num_threads)
+        self._originals = OriginalFiles(data_dir)
         # Guards the dictionary and the folders; never held during a search or a write of items.
         self._collections_lock = threading.Lock()
         self._collections: dict[str, Collection] = {}
         """Current generations by name, and other ones by `other_generation(name)`."""
-        self._generations = Generations()
+        self._folders = Folders(data_dir)
         self._is_closed = False
 
     @classmethod
@@ -94,7 +82,7 @@ class EmbeddedStore:
             raise ValueError(f"segment_slots is {segment_slots}: it must be a positive multiple of 8")
         with ExitStack() as undo:
             try:
-                (data_dir / _COLLECTIONS_NAME).mkdir(parents=True, exist_ok=True)
+                (data_dir / COLLECTIONS_NAME).mkdir(parents=True, exist_ok=True)
             except OSError as exc:
                 raise BackendUnavailable(
                     f"the store's folder {data_dir} cannot be made ({exc.strerror}): choose another --data"
@@ -103,7 +91,9 @@ class EmbeddedStore:
             undo.callback(lock.release)
             store = cls(data_dir, lock, num_threads or len(os.sched_getaffinity(0)), segment_slots)
             undo.callback(store._close_collections)
-            store._open_collections()
+            for name, folder in store._folders.find().items():
+                store._collections[name] = Collection(folder, store._num_threads)
+            store._originals.keep_only([name for name in store._collections if not is_other_generation(name)])
             undo.pop_all()
         return store
 
@@ -117,12 +107,12 @@ class EmbeddedStore:
 
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
-        return [collection.info() for collection in self._each(others=False)]
+        return [self._info(collection) for collection in self._each(others=False)]
 
     def collection(self, name: str) -> CollectionInfo:
         """One collection, its sizes measured now. Raises NotFound."""
         with self._using(name) as collection:
-            return collection.info()
+            return self._info(collection)
 
     def model(self, name: str) -> ModelRef:
         """The model that a collection is bound to. Raises NotFound."""
@@ -132,7 +122,7 @@ class EmbeddedStore:
     def create_collection(self, name: str, model: ModelRef) -> CollectionInfo:
         """Make an empty collection, or return the one there is. Raises ModelMismatch, InvalidQuery."""
         with self._using(name, model) as collection:
-            return collection.info()
+            return self._info(collection)
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection, its items and its files, once calls under way are done. Raises NotFound."""
@@ -155,8 +145,8 @@ class EmbeddedStore:
             if other not in self._collections:
                 # The file is written first: it may name a folder that is not there, but no folder may be
                 # there that it does not name.
-                folder = self._generations.new_folder(name)
-                self._write(self._generations.with_other(name, folder))
+                folder = self._folders.generations.new_folder(name)
+                self._folders.write(self._folders.generations.with_other(name, folder))
                 self._collections[other] = self._create(folder, model)
         return self.collection(other)
 
@@ -179,7 +169,7 @@ class EmbeddedStore:
             for name in names:
                 if other_generation(name) not in self._collections:
                     raise NotFound(f"collection {name!r} has no other generation")
-            self._write(self._generations.switched(frozenset(names), active_model))
+            self._folders.write(self._folders.generations.switched(frozenset(names), active_model))
             for name in names:
                 other, found = other_generation(name), self._collections
                 found[name], found[other] = found[other], found[name]
@@ -187,12 +177,13 @@ class EmbeddedStore:
     @property
     def active_model(self) -> str | None:
         """Id of the model that was given to the last `switch`."""
-        return self._generations.active_model
+        return self._folders.generations.active_model
 
     def _delete(self, name: str) -> bool:
         """Delete one generation; False if it is a current one and has another by now."""
         collection = self._find(name, None)
         collection.gate.shut()  # Outside the lock: calls on other collections need not wait.
+        # What it leaves is deleted once nobody is held up by that.
         with ExitStack() as after, self._collections_lock:
             if self._collections.get(name) is not collection:
                 raise _not_found(name)  # Somebody else was faster.
@@ -200,14 +191,13 @@ class EmbeddedStore:
                 return False
             collection.close()
             del self._collections[name]
-            with translated_files(collection.folder):
-                doomed = self._root / f"{_TEMPORARY}deleted-{uuid4().hex}"
-                collection.folder.rename(doomed)
-                # Once nobody is held up by it, and also if the disk is full and nothing can be written.
-                after.callback(shutil.rmtree, doomed)
-                sync_folder(self._root)
-            kept, own = self._generations, collection.name
-            self._write(kept.with_other(own, None) if is_other_generation(name) else kept.without(own))
+            after.enter_context(self._folders.removing(collection.folder))
+            if not is_other_generation(name):
+                self._originals.delete(name)
+            kept, own = self._folders.generations, collection.name
+            self._folders.write(
+                kept.with_other(own, None) if is_other_generation(name) else kept.without(own)
+            )
         return True
 
     def upsert(self, name: str, items: Sequence[Item], model: ModelRef) -> None:
@@ -282,9 +272,22 @@ class EmbeddedStore:
         with self._using(name) as collection:
             return collection.sample(count, np.random.default_rng(seed))
 
+    def originals(self, name: str, make: bool = False) -> Originals | None:
+        """Image files that are kept of a collection's items; see `Store.originals`."""
+        check_collection_name(name)
+        return self._originals.of(name, make)
+
     def verify(self) -> list[str]:
         """Check everything stored against its checksums and itself; a line for each fault, none if sound."""
-        return [fault for collection in self._each() for fault in verify(collection)]
+        faults = [fault for collection in self._each() for fault in verify(collection)]
+        for collection in self._each(others=False):
+            originals = self._originals.of(collection.name)
+            if originals is not None:
+                with suppress(NotFound), self._using(other_generation(collection.name)) as other:
+                    faults += verify_originals(originals, collection, other)
+                    continue
+                faults += verify_originals(originals, collection, None)
+        return faults
 
     def close(self) -> None:
         """Give the store back, once calls under way are done. Other calls then raise BackendUnavailable."""
@@ -328,62 +331,25 @@ class EmbeddedStore:
                     raise _not_found(name)
                 check_collection_name(name)
                 # A file that could not be written when another of this name was deleted may still say where.
-                folder = self._generations.current_folder(name)
+                folder = self._folders.generations.current_folder(name)
                 collection = self._collections[name] = self._create(folder, model)
             return collection
 
     def _create(self, folder_name: str, model: ModelRef) -> Collection:
-        code_bytes(model.num_bits)
-        folder = self._root / folder_name
-        with translated_files(folder):
-            unfinished = self._root / f"{_TEMPORARY}new-{uuid4().hex}"
-            (unfinished / SEGMENTS_NAME).mkdir(parents=True)
-            Catalog.create(unfinished / CATALOG_NAME, model, self._segment_slots)
-            sync_folder(unfinished)
-            unfinished.rename(folder)
-            sync_folder(self._root)
-            return Collection(folder, self._num_threads)
-
-    def _open_collections(self) -> None:
-        with translated_files(self._root):
-            self._generations = read_generations(self._data_dir)
-            for folder in sorted(self._root.iterdir()):
-                if folder.name.startswith(_TEMPORARY):
-                    shutil.rmtree(folder)
-                    continue
-                name = collection_of(folder.name)
-                if self._generations.other.get(name) == folder.name:
-                    name = other_generation(name)
-                elif self._generations.current_folder(name) != folder.name:
-                    raise StoreCorrupt(
-                        f"{folder} is not in {FILE_NAME}: restore that file from the same backup, or move "
-                        "the folder away if it is not needed"
-                    )
-                self._collections[name] = Collection(folder, self._num_threads)
-            self._forget_missing()
-
-    def _forget_missing(self) -> None:
-        """Forget generations whose making or deleting was cut off."""
-        known = self._generations
-        for name in {*known.current, *known.other}:
-            if name not in self._collections:
-                # The other generation goes first when a collection is deleted, so none is left here.
-                known = known.without(name)
-            elif other_generation(name) not in self._collections:
-                known = known.with_other(name, None)
-        self._write(known)
-
-    def _write(self, generations: Generations) -> None:
-        if generations == self._generations:
-            return
-        with translated_files(self._data_dir / FILE_NAME):
-            write_generations(self._data_dir, generations)
-        self._generations = generations
+        return Collection(self._folders.create(folder_name, model, self._segment_slots), self._num_threads)
 
     def _close_collections(self) -> None:
         for collection in self._collections.values():
             collection.close()
+        self._originals.close()
         self._searcher.close()
+
+    def _info(self, collection: Collection) -> CollectionInfo:
+        originals = self._originals.of(collection.name)
+        if originals is None:
+            return collection.info()
+        kept = originals.info()
+        return replace(collection.info(), num_originals=kept.num_files, original_bytes=kept.num_bytes)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from contracts.errors import StoreCorrupt
-from index.segment_files import write_durably
+from index.files import write_durably
 
 FILE_NAME = "generations.json"
 _VERSION = 1

@@ -22,8 +22,8 @@ MAX_METADATA_KEYS = 64
 MAX_METADATA_BYTES = 16 * 1024
 MIN_INT, MAX_INT = -(2**63), 2**63 - 1
 
-Row = tuple[str, bytes, str | None, str, str | None]
-"""id, code, label, metadata as JSON, uri."""
+Row = tuple[str, bytes, str | None, str, str | None, int | None]
+"""id, code, label, metadata as JSON, uri, key of the original."""
 
 _COLLECTION_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -64,7 +64,8 @@ def to_row(item: Item, code_bytes: int) -> Row:
         _check_text(item.id, "label", item.label)
     if item.uri is not None:
         _check_text(item.id, "uri", item.uri)
-    return item.id, item.code, item.label, encode_metadata(item.id, item.metadata), item.uri
+    metadata = encode_metadata(item.id, item.metadata)
+    return item.id, item.code, item.label, metadata, item.uri, item.original
 
 
 def to_metadata(text: str) -> dict[str, Any]:

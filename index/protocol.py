@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from contracts.codes import Codes
+from index.originals import Originals
 
 Metadata = Mapping[str, str | int | float | bool | list[str] | None]
 
@@ -39,6 +40,8 @@ class Item:
     label: str | None = None
     metadata: Metadata = field(default_factory=dict)
     uri: str | None = None
+    original: int | None = None
+    """Key of its image file, if that is kept; see `index.originals`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ class CollectionInfo:
     """Bytes on disk of catalogue (its share) and segments."""
     memory_bytes: int
     """Bytes of memory that the searchable form takes."""
+    num_originals: int = 0
+    """Image files that are kept."""
+    original_bytes: int = 0
+    """Their bytes, beside `disk_bytes`."""
 
 
 def other_generation(name: str) -> str:
@@ -190,6 +197,13 @@ class Store(Protocol):
     @property
     def active_model(self) -> str | None:
         """Id of the model that was given to the last `switch`."""
+        ...
+
+    def originals(self, name: str, make: bool = False) -> Originals | None:
+        """Image files that are kept of a collection's items, which name them by `Item.original`.
+
+        None if there are none, unless `make` says to begin. They go with the collection.
+        """
         ...
 
     def sample(self, name: str, count: int, seed: int) -> Codes:

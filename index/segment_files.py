@@ -23,13 +23,13 @@ counts only if its header and checksum agree with the catalogue's record.
 import os
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from contracts.errors import BackendUnavailable
+from index.files import sync_folder
 from index.segments import Layout, Segment
 from index.transactions import SegmentRecord
 
@@ -132,40 +132,9 @@ class SegmentFiles:
                 path.unlink()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _checksum(header: bytes | bytearray, *parts: memoryview) -> int:
     checksum = zlib.crc32(header[:_CHECKSUM_AT])
     checksum = zlib.crc32(header[_CHECKSUM_END:], checksum)
     for part in parts:
         checksum = zlib.crc32(part, checksum)
     return checksum
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a small file, as a whole and durably. Raises OSError."""
-    partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
-
-
-@contextmanager
-def translated_files(path: Path) -> Iterator[None]:
-    """Raise the system's errors about files at or below `path` as BackendUnavailable."""
-    try:
-        yield
-    except OSError as exc:
-        raise BackendUnavailable(
-            f"{path} could not be used ({exc.strerror}): check the disk and the permissions"
-        ) from exc

@@ -22,6 +22,7 @@ from index.segments import Flags, Slots
 Payload = tuple[str, str | None, str, str | None]
 """id, label, metadata as JSON, uri."""
 
+_ITEM = "id, code, label, metadata, uri, original"  # As in `index.items.Row`.
 _SCAN_SLOTS = 2**22  # Slots of one filter scan: keeps the text of its answer well under SQLite's limit.
 
 
@@ -87,7 +88,7 @@ class Reader:
     def items(self, ids: Sequence[str]) -> dict[str, Item]:
         """Those of `ids` that are there."""
         rows = self._connection.execute(
-            "SELECT id, code, label, metadata, uri FROM items WHERE id IN (SELECT value FROM json_each(?))",
+            f"SELECT {_ITEM} FROM items WHERE id IN (SELECT value FROM json_each(?))",
             (_json(ids),),
         )
         return {row[0]: _to_item(row) for row in rows}
@@ -95,7 +96,7 @@ class Reader:
     def page(self, after: str | None, limit: int) -> list[Item]:
         """Up to `limit` items by the UTF-8 bytes of their ids, above `after`."""
         rows = self._connection.execute(
-            "SELECT id, code, label, metadata, uri FROM items WHERE id > ? ORDER BY id LIMIT ?",
+            f"SELECT {_ITEM} FROM items WHERE id > ? ORDER BY id LIMIT ?",
             (after or "", limit),
         )
         return [_to_item(row) for row in rows]
@@ -122,6 +123,11 @@ class Reader:
             "SELECT min(slot) FROM items WHERE slot >= ?", (slot,)
         ).fetchone()[0]
         return found
+
+    def originals(self) -> set[int]:
+        """Keys of all originals that items have."""
+        rows = self._connection.execute("SELECT original FROM items WHERE original IS NOT NULL")
+        return {key for (key,) in rows}
 
     def deaths(self) -> Slots:
         """Slots that died after their segment's file was written: int64 [n], ascending."""
@@ -176,7 +182,7 @@ class Writer(Reader):
         Their ids must not be there.
         """
         self._connection.executemany(
-            "INSERT INTO items (slot, id, code, label, metadata, uri) VALUES (?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO items (slot, {_ITEM}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(slot, *row) for slot, row in enumerate(rows, first_slot)],
         )
         self._connection.executemany(
@@ -242,6 +248,6 @@ def _json(values: Sequence[Any]) -> str:
     return orjson.dumps(values).decode()
 
 
-def _to_item(row: tuple[str, bytes, str | None, str, str | None]) -> Item:
-    item_id, code, label, metadata, uri = row
-    return Item(item_id, code, label, to_metadata(metadata), uri)
+def _to_item(row: Row) -> Item:
+    item_id, code, label, metadata, uri, original = row
+    return Item(item_id, code, label, to_metadata(metadata), uri, original)

@@ -5,6 +5,7 @@ import numpy as np
 from contracts.errors import BackendUnavailable, StoreCorrupt
 from index.collection import Collection
 from index.opening import rebuild, replay
+from index.originals import Originals
 from index.segment_files import SegmentDamaged
 from index.segments import Segment
 from index.transactions import Reader
@@ -17,6 +18,26 @@ def verify(collection: Collection) -> list[str]:
         with collection.unchanging(), collection.catalog.reading() as reader:
             faults += reader.check()
             faults += _check_segments(collection, reader)
+    except (StoreCorrupt, BackendUnavailable) as exc:
+        faults.append(str(exc))
+    return [f"collection {collection.name}: {fault}" for fault in faults]
+
+
+def verify_originals(originals: Originals, collection: Collection, other: Collection | None) -> list[str]:
+    """A line for each fault of the image files that are kept, or of how both generations name them.
+
+    Writes wait, but not while the files are read.
+    """
+    faults: list[str] = []
+    try:
+        faults += originals.check_files()
+        with collection.unchanging():
+            named: set[int] = set()
+            for generation in (collection, other):
+                if generation is not None:
+                    with generation.catalog.reading() as reader:
+                        named |= reader.originals()
+            faults += originals.check_names(named)
     except (StoreCorrupt, BackendUnavailable) as exc:
         faults.append(str(exc))
     return [f"collection {collection.name}: {fault}" for fault in faults]

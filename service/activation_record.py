@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import BackendUnavailable
-from index.segment_files import translated_files, write_durably
+from index.files import translated_files, write_durably
 
 FILE_NAME = "activation.json"
 

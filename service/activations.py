@@ -238,6 +238,7 @@ class Activations:
         if successor.encoder.failure is not None:
             raise BackendUnavailable(f"the model has stopped: {successor.encoder.failure}")
         model, others = successor.model.ref(), self._engine.others
+        self._drop_all_but(model.id)  # Which takes its time; staging does not, and requests wait for it.
         names, seen = self._change(lambda: (self._stage(model), others.num_left_behind))
         try:
             counts = {name: self._count_missing(name) for name in names}
@@ -266,6 +267,13 @@ class Activations:
             return False
         _log.info("a model was activated", model=model.id, collections=switched, left_out=missing)
         return True
+
+    def _drop_all_but(self, model_id: str) -> None:
+        """Give up the way back to a third model."""
+        for name in self._behind(model_id):
+            other = self._engine.store.other_model(name)
+            if other is not None and other.id != model_id:
+                self._engine.drop_other(name)
 
     def _stage(self, model: ModelRef) -> list[str]:
         names = self._behind(model.id)

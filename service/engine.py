@@ -30,6 +30,7 @@ from service.encoding.encoder import EncoderSettings, Observer
 from service.encoding.encoding import Encoding
 from service.knn import vote
 from service.models import ModelFolder
+from service.originals import KeptOriginals
 from service.queries import (
     Classification,
     Image,
@@ -45,7 +46,7 @@ from service.queries import (
     without_made_id,
 )
 from service.settings import Settings
-from service.successor import OtherGenerations, Recoded
+from service.successor import OtherGenerations, Recoded, file_of
 
 
 class Engine(ActiveModel):
@@ -59,10 +60,13 @@ class Engine(ActiveModel):
         model: str | None = None,
         encoder_settings: EncoderSettings | None = None,
         observer: Observer | None = None,
+        keep_originals: bool = False,
     ) -> None:
         """Take over `store`, which `close` closes. `model` is a name, an id or a path."""
         super().__init__(store, models, model, encoder_settings, observer)
         self.others = OtherGenerations(store)
+        self.originals = KeptOriginals(store, keep_originals)
+        self.originals.settle()
 
     @classmethod
     def open(
@@ -79,6 +83,7 @@ class Engine(ActiveModel):
             model=settings.model,
             encoder_settings=settings.encoder_settings(),
             observer=observer,
+            keep_originals=settings.keep_originals,
         )
 
     def close(self) -> None:
@@ -239,18 +244,23 @@ class Engine(ActiveModel):
                 made_ids[item_id] = position
             ready.append(Item(item_id, code, item.label, item.metadata, item.uri))
         provider = self.encoder.provider if images else ""
+        ids = [item.id for item in ready]
+        files = {item_id: file for item_id, item in zip(ids, items, strict=True) if (file := file_of(item))}
         try:
-            with self.others.paired(collection) as other:
+            with (
+                self.originals.writing(collection, ready, files) as complete,
+                self.others.paired(collection) as other,
+            ):
                 if is_for_other:
-                    self.store.upsert(other_generation(collection), ready, bound)
-                    return [item.id for item in ready]
+                    self.store.upsert(other_generation(collection), complete, bound)
+                    return ids
                 if other is not None:
-                    self.others.write(collection, other, self.successor, items, ready)
-                self.store.upsert(collection, ready, replace(bound, provider=provider))
+                    self.others.write(collection, other, self.successor, items, complete)
+                self.store.upsert(collection, complete, replace(bound, provider=provider))
             self.keep_active()
         except InvalidItem as exc:
             raise without_made_id(exc, made_ids) from exc
-        return [item.id for item in ready]
+        return ids
 
     def get(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> Item:
         """One item. Raises NotFound."""
@@ -259,11 +269,24 @@ class Engine(ActiveModel):
             raise _no_item(item_id, collection)
         return item
 
+    def original(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> bytes:
+        """The image file of an item. Raises NotFound if there is no such item, or its file is not kept."""
+        key = None
+        # An item that is replaced meanwhile takes its file with it: then it is looked at again.
+        while (item := self.get(item_id, collection)).original not in (None, key):
+            if (file := self.originals.read(collection, item)) is not None:
+                return file
+            key = item.original
+        raise NotFound(
+            f"no image file of item {item_id!r} is kept: it came as a code, or the service ran without "
+            "--keep-originals"
+        )
+
     def delete(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> None:
         """Delete one item; durable when it returns. Raises NotFound."""
         if self._find(collection) is None:
             raise _no_item(item_id, collection)
-        with self.others.paired(collection) as other:
+        with self.originals.deleting(collection, [item_id]), self.others.paired(collection) as other:
             num_others = self.others.delete(collection, [item_id]) if other is not None else 0
             if not self.store.delete(collection, [item_id]) and not num_others:
                 raise _no_item(item_id, collection)
@@ -314,10 +337,16 @@ class Engine(ActiveModel):
             raise ModelMismatch(f"no codes of the model {model[:12]} are wanted for collection {name!r} now")
         return self.others.fill(name, other, recoded)
 
+    def drop_other(self, name: str) -> None:
+        """Delete a collection's other generation, if there is one, and what was kept for it alone."""
+        self.others.drop(name)
+        self.originals.sweep(name)
+
     def delete_collection(self, name: str) -> None:
         """Delete a collection and its items. Raises NotFound, InvalidQuery for a name that none can have."""
         check_collection_name(name)
-        self.store.delete_collection(name)
+        with self.originals.locked(name):
+            self.store.delete_collection(name)
 
     def _find(self, name: str, is_written: bool = False) -> ModelRef | None:
         """The model that the collection is bound to.

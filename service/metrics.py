@@ -131,16 +131,23 @@ class Metrics:
 
 
 class _Collections:
-    """Items of each collection; a collection that is deleted is gone from the next scrape."""
+    """What each collection holds; a collection that is deleted is gone from the next scrape."""
 
     def __init__(self, collections: Callable[[], Iterable[CollectionInfo]]) -> None:
         self._collections = collections
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily("stochcon_items", "Items of a collection.", labels=["collection"])
+        items = GaugeMetricFamily("stochcon_items", "Items of a collection.", labels=["collection"])
+        originals = GaugeMetricFamily(
+            "stochcon_originals_bytes",
+            "Bytes of the image files that are kept of a collection.",
+            labels=["collection"],
+        )
         for info in self._collections():
-            family.add_metric([info.name], info.num_items)
-        yield family
+            items.add_metric([info.name], info.num_items)
+            originals.add_metric([info.name], info.original_bytes)
+        yield items
+        yield originals
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return []

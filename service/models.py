@@ -10,8 +10,8 @@ from pathlib import Path
 from contracts.errors import InvalidModel, NotFound
 from contracts.manifest import ModelManifest
 from contracts.model_file import read_model
+from index.files import translated_files, write_durably
 from index.protocol import ModelRef
-from index.segment_files import translated_files, write_durably
 from service.encoding.session import require_codes
 
 

@@ -60,7 +60,7 @@ class NewItem:
     label: str | None = None
     metadata: Metadata = field(default_factory=dict)
     uri: str | None = None
-    original: bytes | None = None
+    file: bytes | None = None
     """The image file, where `image` is what it was encoded to."""
 
 

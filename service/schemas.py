@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from index.protocol import DEFAULT_COLLECTION, MAX_K
 from service.activation_record import Policy
 from service.activation_record import State as ActivationState
-from service.jobs.job import JobSpec, State
 from service.queries import MAX_QUERIES
 
 
@@ -89,6 +88,8 @@ class ItemFields(Schema):
     """A flat object of strings, finite numbers, booleans, null and lists of strings."""
     uri: str | None = None
     """At most 4096 bytes of UTF-8."""
+    original: int | None = None
+    """Not read: it is there so that an item can be sent as it was answered."""
 
 
 class NewItemFields(ItemFields):
@@ -216,6 +217,8 @@ class StoredItem(Schema):
     label: str | None
     metadata: dict[str, Any]
     uri: str | None
+    original: int | None
+    """Key of its image file, if that is kept: `/originals/{id}` gives it."""
 
 
 class ItemsAnswer(Schema):
@@ -234,6 +237,10 @@ class Collection(Schema):
     num_labelled: int
     disk_bytes: int
     memory_bytes: int
+    num_originals: int
+    """Image files that are kept."""
+    original_bytes: int
+    """Their bytes, beside `disk_bytes`."""
 
 
 class MissingParameters(Schema):
@@ -329,62 +336,6 @@ class ModelsAnswer(Schema):
     """Files of the model folder that are no models."""
     activation: ActivationAnswer | None
     """The activation that is under way, or the last one."""
-
-
-class JobsParameters(Schema):
-    after: str | None = None
-    """Id of the last job of the page before."""
-    limit: int = Field(default=100, ge=1, le=1000)
-
-
-class FailuresParameters(Schema):
-    skip: int = Field(default=0, ge=0)
-    limit: int = Field(default=100, ge=1, le=1000)
-
-
-class JobCounts(Schema):
-    found: int
-    """Images that the scan has come across so far."""
-    done: int
-    """Images that were encoded and stored: added and updated."""
-    added: int
-    updated: int
-    skipped: int
-    """Images that were there already, as they are."""
-    failed: int
-
-
-class JobAnswer(Schema):
-    id: str
-    state: State
-    counts: JobCounts
-    scanned: bool
-    """Whether the source was scanned to its end, so that `found` is final."""
-    images_per_s: float
-    """Images dealt with, over the last minute."""
-    seconds_left: float | None
-    """At this rate; null while that cannot be known."""
-    workers: int
-    """Workers that are at it now."""
-    reason: str | None
-    """Why it failed, or what it waits for."""
-    created: str
-    started: str | None
-    finished: str | None
-    spec: JobSpec
-
-
-class JobsAnswer(Schema):
-    jobs: list[JobAnswer]
-
-
-class LeftOut(Schema):
-    id: str
-    reason: str
-
-
-class FailuresAnswer(Schema):
-    failures: list[LeftOut]
 
 
 class Alive(Schema):

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     workers: int | None = Field(default=None, ge=0)
     """Processes for jobs that the service starts when there are any: by default one, and none with Redis."""
 
+    keep_originals: bool = False
+    """Keep the image files of uploads, so that another model can encode them again."""
+
     max_image_bytes: int = Field(default=32 * 2**20, gt=0)
     max_image_pixels: int = Field(default=100_000_000, gt=0)
     max_images: int = Field(default=64, gt=0)

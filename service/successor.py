@@ -65,10 +65,13 @@ class OtherGenerations:
         if self._store.other_model(collection) is None:
             yield None
             return
-        with self._lock:
-            lock = self._locks.setdefault(collection, threading.Lock())
-        with lock:
+        with self._lock_of(collection):
             yield self._store.other_model(collection)
+
+    def drop(self, collection: str) -> None:
+        """Delete the other generation, if there is one; writes to the pair wait, and nothing else does."""
+        with self._lock_of(collection):
+            self._store.drop_other(collection)
 
     def write(
         self,
@@ -156,7 +159,11 @@ class OtherGenerations:
             if after is None:
                 return
 
+    def _lock_of(self, collection: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(collection, threading.Lock())
+
 
 def file_of(item: NewItem) -> bytes | None:
     """The image file of an item, if it came with one."""
-    return item.image if isinstance(item.image, bytes) else item.original
+    return item.image if isinstance(item.image, bytes) else item.file

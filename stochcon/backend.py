@@ -64,6 +64,10 @@ class Backend(ImageEncoder, Protocol):
         """One item. Raises NotFound."""
         ...
 
+    def original(self, collection: str, id: str) -> bytes:
+        """The image file of an item. Raises NotFound if it is not kept."""
+        ...
+
     def get_many(self, collection: str, ids: Sequence[str]) -> list[Item | None]:
         """Items in the order of `ids`, None where there is none."""
         ...

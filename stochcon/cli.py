@@ -69,6 +69,10 @@ def serve(
         bool | None, typer.Option("--insecure", help="Let other machines in without an API key.")
     ] = None,
     roots: RootOption = None,
+    keep_originals: Annotated[
+        bool | None,
+        typer.Option("--keep-originals", help="Keep the image files of uploads, for other models."),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", help="Processes for jobs, started when there are any [1].", min=0),
@@ -85,6 +89,7 @@ def serve(
         threads=threads,
         insecure=insecure,
         roots=tuple(roots) if roots else None,
+        keep_originals=keep_originals,
         workers=workers,
     )
     from service.jobs.roots import Roots

@@ -173,6 +173,10 @@ class Client:
         """One item. Raises NotFound."""
         return wire.item(self._transport.request("GET", _item_path(id), params={"collection": collection}))
 
+    def original(self, id: str, collection: str = DEFAULT_COLLECTION) -> bytes:
+        """The image file of an item. Raises NotFound if the service does not keep it."""
+        return self._transport.file(_path("originals", id), {"collection": collection})
+
     def delete(self, id: str, collection: str = DEFAULT_COLLECTION) -> None:
         """Delete one item. Raises NotFound."""
         self._transport.request("DELETE", _item_path(id), params={"collection": collection})

@@ -82,6 +82,9 @@ class LocalBackend:
     def get(self, collection: str, id: str) -> Item:
         return self._engine.get(id, collection)
 
+    def original(self, collection: str, id: str) -> bytes:
+        return self._engine.original(id, collection)
+
     def get_many(self, collection: str, ids: Sequence[str]) -> list[Item | None]:
         try:
             return self._engine.store.get(collection, ids)

@@ -1,8 +1,11 @@
-"""Encoding the items of a collection again, with the model that is being activated, from their sources."""
+"""Encoding the items of a collection again, with the model that is being activated.
 
-from collections.abc import Callable, Sequence
+Their images are what the service has kept of them, or else what their URIs lead to.
+"""
 
-from contracts.errors import StochConError
+from collections.abc import Callable, Iterator, Sequence
+
+from contracts.errors import NotFound, StochConError
 from index.protocol import Item
 from service.jobs.job import Counts, JobFailure
 from service.jobs.ledger import Lease, Ledger, Scanned, cut
@@ -13,7 +16,7 @@ from stochcon.sources.uris import UriReader
 
 _BATCH = 64
 
-NO_SOURCE = "it has no source: it came as a code, or as an upload of which nothing is kept"
+NO_SOURCE = "it has no source: it came as a code, or as an upload to a service without --keep-originals"
 
 
 def scan_missing(ledger: Ledger, lease: Lease, store: RemoteBackend, should_stop: Callable[[], bool]) -> bool:
@@ -52,10 +55,7 @@ def reencode(
         items = [item for item in store.get_many(lease.spec.collection, batch) if item is not None]
         num_gone += len(batch) - len(items)  # Deleted since the scan.
         read: list[tuple[Item, bytes]] = []
-        with_source = [item for item in items if item.uri is not None]
-        failures += [JobFailure(item.id, NO_SOURCE, item.id) for item in items if item.uri is None]
-        files = reader.read_many([str(item.uri) for item in with_source])
-        for item, data in zip(with_source, files, strict=True):
+        for item, data in _read(items, lease.spec.collection, store, reader):
             if isinstance(data, str):
                 failures.append(JobFailure(item.id, data, item.id))
             else:
@@ -66,6 +66,24 @@ def reencode(
             store.fill(lease.spec.collection, lease.spec.reencode, done)
         num_done += len(done)
     return Counts(added=num_done, skipped=num_gone, failed=len(failures)), failures
+
+
+def _read(
+    items: Sequence[Item], collection: str, store: RemoteBackend, reader: UriReader
+) -> Iterator[tuple[Item, bytes | str]]:
+    """The items with their image files, or with the reason why there is none."""
+    by_uri = []
+    for item in items:
+        if item.original is not None:
+            try:
+                yield item, store.original(collection, item.id)
+            except NotFound as exc:
+                yield item, str(exc)  # Replaced or deleted just now: it is looked at again.
+        elif item.uri is not None:
+            by_uri.append(item)
+        else:
+            yield item, NO_SOURCE
+    yield from zip(by_uri, reader.read_many([str(item.uri) for item in by_uri]), strict=True)
 
 
 def _sort_out(

@@ -63,6 +63,9 @@ class RemoteBackend:
     def get(self, collection: str, id: str) -> Item:
         return self._client.get(id, collection)
 
+    def original(self, collection: str, id: str) -> bytes:
+        return self._client.original(id, collection)
+
     def get_many(self, collection: str, ids: Sequence[str]) -> list[Item | None]:
         found = self._lookup(collection, sorted(set(ids), key=str.encode))
         return [found.get(id) for id in ids]

@@ -47,24 +47,19 @@ class Transport:
         `429` is tried again after the time it names, up to `max_retries` times. Raises the exception that
         the service's problem names, and BackendUnavailable when there is no answer.
         """
-        sent = {key: value for key, value in (params or {}).items() if value is not None}
-        retries_left = self._max_retries
-        while True:
-            options: dict[str, Any] = {"params": sent}
-            if content is None:
-                options |= {"json": json, "files": files}
-            else:
-                options |= {"content": content, "headers": {"Content-Type": "application/octet-stream"}}
-            if timeout_s is not None:
-                options["timeout"] = timeout_s
-            response = self._send(method, path, **options)
-            if response.is_success:
-                return _body(response) if response.content else None
-            error = _error(response)
-            if not isinstance(error, Overloaded) or retries_left == 0:
-                raise error
-            retries_left -= 1
-            time.sleep(min(error.retry_after_s, LONGEST_WAIT_S))
+        options: dict[str, Any] = {"params": _given(params)}
+        if content is None:
+            options |= {"json": json, "files": files}
+        else:
+            options |= {"content": content, "headers": {"Content-Type": "application/octet-stream"}}
+        if timeout_s is not None:
+            options["timeout"] = timeout_s
+        response = self._answer(method, path, **options)
+        return _body(response) if response.content else None
+
+    def file(self, path: str, params: Mapping[str, Any]) -> bytes:
+        """Get what is not JSON. Raises as `request`."""
+        return self._answer("GET", path, params=_given(params)).content
 
     def events(self, path: str, silence_s: float) -> Iterator[tuple[str, Any]]:
         """Server-sent events as pairs of name and parsed JSON, until the service ends the stream.
@@ -93,6 +88,18 @@ class Transport:
         """Close the connections."""
         self._http.close()
 
+    def _answer(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        retries_left = self._max_retries
+        while True:
+            response = self._send(method, path, **options)
+            if response.is_success:
+                return response
+            error = _error(response)
+            if not isinstance(error, Overloaded) or retries_left == 0:
+                raise error
+            retries_left -= 1
+            time.sleep(min(error.retry_after_s, LONGEST_WAIT_S))
+
     def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
         try:
             return self._http.request(method, path, **content)
@@ -105,6 +112,10 @@ class Transport:
             raise BackendUnavailable(
                 f"cannot reach {self.url} ({exc}): start it with `stochcon serve`, or name another with --url"
             ) from exc
+
+
+def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (params or {}).items() if value is not None}
 
 
 def _body(response: httpx2.Response) -> Any:

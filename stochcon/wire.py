@@ -59,7 +59,7 @@ def classification(entry: Mapping[str, Any]) -> Classification:
 
 def item(entry: Mapping[str, Any]) -> Item:
     code = b64decode(entry["code"])
-    return Item(entry["id"], code, entry["label"], entry["metadata"], entry["uri"])
+    return Item(entry["id"], code, entry["label"], entry["metadata"], entry["uri"], entry["original"])
 
 
 def collection(entry: Mapping[str, Any]) -> CollectionInfo:
@@ -70,6 +70,8 @@ def collection(entry: Mapping[str, Any]) -> CollectionInfo:
         num_labelled=entry["num_labelled"],
         disk_bytes=entry["disk_bytes"],
         memory_bytes=entry["memory_bytes"],
+        num_originals=entry["num_originals"],
+        original_bytes=entry["original_bytes"],
     )
 
 

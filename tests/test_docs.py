@@ -56,7 +56,7 @@ def test_no_option_is_documented_that_does_not_exist(verb):
 
 
 def test_every_setting_is_documented_with_its_flag():
-    rows = re.findall(r"^\| `(STOCHCON_\w+)` \| (?:`(--\w+)`)? ?\|", CLI, flags=re.M)
+    rows = re.findall(r"^\| `(STOCHCON_\w+)` \| (?:`(--[\w-]+)`)? ?\|", CLI, flags=re.M)
     assert {name for name, _ in rows} == {f"STOCHCON_{name.upper()}" for name in Settings.model_fields}
     flags = {name for option in VERBS["serve"].params for name in option.opts} - {"--help"}
     assert {flag for _, flag in rows if flag} == flags

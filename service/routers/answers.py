@@ -43,6 +43,7 @@ def item_body(item: Item) -> dict[str, Any]:
         "label": item.label,
         "metadata": item.metadata,
         "uri": item.uri,
+        "original": item.original,
     }
 
 
@@ -54,6 +55,8 @@ def collection_body(info: CollectionInfo) -> dict[str, Any]:
         "num_labelled": info.num_labelled,
         "disk_bytes": info.disk_bytes,
         "memory_bytes": info.memory_bytes,
+        "num_originals": info.num_originals,
+        "original_bytes": info.original_bytes,
     }
 
 

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Query, Request, Response
 
 from contracts.errors import InvalidInput, InvalidItem, StochConError, TooLarge
+from contracts.image_files import media_type
 from service.bodies import (
     Body,
     check_num_images,
@@ -34,8 +35,14 @@ from service.schemas import (
 router = APIRouter(tags=["items"])
 
 _FIELDS = frozenset(("id", "image", "code", "label", "metadata", "uri"))
-_ITEM_PATH = b"/items/"
+_TAKEN = _FIELDS | {"original"}  # Which is not read: an item may be sent as it was answered.
+_ITEM_PATH, _ORIGINAL_PATH = b"/items/", b"/originals/"
 """Everything after it is the id, slashes and all."""
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
+_NO_SCRIPTS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 Place = Annotated[ItemParameters, Query()]
 
@@ -120,6 +127,15 @@ async def get(item_id: str, request: Request, place: Place) -> Response:
     return json_response(item_body(item))
 
 
+@router.get("/originals/{item_id:path}", response_class=Response, responses=_FILE)
+async def get_original(item_id: str, request: Request, place: Place) -> Response:
+    """The image file of one item, as it was sent, from a service that keeps them."""
+    context = context_of(request)
+    file = await context.call(context.engine.original, _id_of(request, _ORIGINAL_PATH), place.collection)
+    # Whoever sent it chose what is in it, and a browser shows it as a page of this service.
+    return Response(file, media_type=media_type(file), headers=_NO_SCRIPTS)
+
+
 @router.delete("/items/{item_id:path}", response_model=None, status_code=204)
 async def delete(item_id: str, request: Request, place: Place) -> Response:
     """Delete one item; answered when that is durable."""
@@ -142,7 +158,7 @@ async def _write(
             encoding = next(encodings)
             if isinstance(encoding, StochConError):
                 raise at_position(encoding, position) if len(items) > 1 else encoding
-            items[position] = replace(item, image=encoding, original=item.image)
+            items[position] = replace(item, image=encoding, file=item.image)
         return await context.call(context.engine.upsert, items, target.collection, target.model)
 
 
@@ -163,8 +179,8 @@ def _parse_items(entries: object, context: Context) -> list[NewItem]:
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InvalidItem(f"item {position} is a JSON {type(entry).__name__}: send an object, in braces")
-        if not entry.keys() <= _FIELDS:
-            unknown, known = ", ".join(sorted(entry.keys() - _FIELDS)), ", ".join(sorted(_FIELDS))
+        if not entry.keys() <= _TAKEN:
+            unknown, known = ", ".join(sorted(entry.keys() - _TAKEN)), ", ".join(sorted(_FIELDS))
             raise InvalidItem(f"item {position} has the unknown field {unknown}: its fields are {known}")
         code, image = entry.get("code"), entry.get("image")
         if code is not None and not isinstance(code, str):
@@ -199,11 +215,11 @@ def _with_images(body: Body, context: Context) -> list[NewItem]:
     return [replace(item, image=image) for item, image in zip(items, images, strict=True)]
 
 
-def _id_of(request: Request) -> str:
-    """The id as it was sent. The path that routing sees has lost what was not UTF-8."""
+def _id_of(request: Request, prefix: bytes = _ITEM_PATH) -> str:
+    """The id as it was sent, after `prefix`. The path that routing sees has lost what was not UTF-8."""
     sent: bytes = request.scope.get("raw_path", b"").partition(b"?")[0]
     try:
-        item_id = unquote_to_bytes(sent.removeprefix(_ITEM_PATH)).decode()
+        item_id = unquote_to_bytes(sent.removeprefix(prefix)).decode()
     except UnicodeDecodeError as exc:
         raise InvalidItem(f"the id in the path is not UTF-8 ({exc.reason}): percent-encode UTF-8") from exc
     return item_id

@@ -11,18 +11,18 @@ from starlette.responses import StreamingResponse
 from contracts.errors import InvalidInput, StochConError
 from service.bodies import parse_fields, read_body
 from service.context import Context, context_of
-from service.jobs.job import Job, JobSpec
-from service.openapi import json_only
-from service.problems import problem
-from service.routers.answers import job_body, json_response
-from service.schemas import (
+from service.job_schemas import (
     FailuresAnswer,
     FailuresParameters,
     JobAnswer,
     JobsAnswer,
     JobsParameters,
-    NoParameters,
 )
+from service.jobs.job import Job, JobSpec
+from service.openapi import json_only
+from service.problems import problem
+from service.routers.answers import job_body, json_response
+from service.schemas import NoParameters
 
 router = APIRouter(tags=["jobs"])
 

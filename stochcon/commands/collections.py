@@ -27,7 +27,7 @@ def list_collections(
         for info in found:
             print_json(info)
         return
-    columns = ("name", "items", "labelled", "model", "bits", "on disk", "in memory")
+    columns = ("name", "items", "labelled", "model", "bits", "on disk", "in memory", "originals")
     print_table(columns, [_row(info) for info in found])
 
 
@@ -79,4 +79,5 @@ def _row(info: CollectionInfo) -> tuple[object, ...]:
         info.model.num_bits,
         size(info.disk_bytes),
         size(info.memory_bytes),
+        size(info.original_bytes) if info.num_originals else None,
     )

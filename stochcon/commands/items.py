@@ -31,6 +31,10 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID")]
 @app.command("get")
 def get_item(
     id: IdArgument,
+    original: Annotated[
+        Path | None,
+        typer.Option("--original", metavar="FILE", help="Write its image file there, if that is kept."),
+    ] = None,
     collection: CollectionOption = DEFAULT_COLLECTION,
     data: DataOption = None,
     models: ModelsOption = None,
@@ -38,7 +42,10 @@ def get_item(
 ) -> None:
     """Print one item as JSON."""
     with opened(data, models, url) as backend:
-        print_json(backend.get(collection, id))
+        item = backend.get(collection, id)
+        if original is not None:
+            _write(original, backend.original(collection, id))
+        print_json(item)
 
 
 @app.command("put")
@@ -105,6 +112,13 @@ def list_items(
             _print_page(page, as_json)
             after = page[-1].id
             left = None if left is None else left - len(page)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as exc:
+        raise typer.BadParameter(f"{path} cannot be written: {exc.strerror}") from exc
 
 
 def _print_page(page: list[Item], as_json: bool) -> None:

@@ -40,8 +40,8 @@ def test_the_model_and_layout_come_back(catalog: Catalog, model: ModelRef) -> No
 def test_commits_are_durable_and_logged_ahead(catalog: Catalog) -> None:
     with catalog.writing():
         pass
-    assert catalog._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert catalog._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert catalog.database._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert catalog.database._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_reader_stays_in_its_moment(catalog: Catalog, make_items: Callable) -> None:
@@ -98,12 +98,12 @@ def test_a_label_filter_reads_the_index_alone(catalog: Catalog) -> None:
 def test_readers_that_overlap_without_end_do_not_let_the_wal_grow_without_end(
     store: EmbeddedStore, make_items: Callable, model: ModelRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.catalog._MAX_WAL_BYTES", 2**18)
+    monkeypatch.setattr("index.database._MAX_WAL_BYTES", 2**18)
     store.create_collection("c", model)
     catalog = store._collections["c"].catalog
     for _ in range(30):
         store.upsert("c", make_items(40, text="x" * 1000), model)
-        assert catalog._wal_path.stat().st_size < 2**19
+        assert catalog.database._wal_path.stat().st_size < 2**19
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_a_full_disk_while_a_collection_is_deleted_loses_nothing_that_comes_late
 
     store.drop_other(C)
     with monkeypatch.context() as patched:
-        patched.setattr("index.embedded.write_generations", full)
+        patched.setattr("index.folders.write_generations", full)
         with pytest.raises(BackendUnavailable, match="No space"):
             store.delete_collection(C)
     assert list((tmp_path / "collections").iterdir()) == []

@@ -145,7 +145,7 @@ def test_a_torn_catalogue_is_damage(written: Callable, tmp_path: Path) -> None:
         written()
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(2, "upgrade"), (0, "backup made by this version")])
+@pytest.mark.parametrize(("version", "remedy"), [(3, "upgrade"), (0, "backup made by this version")])
 def test_another_schema_version_is_refused_with_the_remedy(
     written: Callable, tmp_path: Path, version: int, remedy: str
 ) -> None:
@@ -162,11 +162,11 @@ def test_another_programs_database_is_refused(written: Callable, tmp_path: Path)
 
 
 def test_a_store_that_failed_to_open_is_not_left_locked(written: Callable, tmp_path: Path) -> None:
-    run_sql(tmp_path, "PRAGMA user_version = 2")
+    run_sql(tmp_path, "PRAGMA user_version = 1")
     for _ in range(2):
         with pytest.raises(StoreCorrupt):
             written()
-    run_sql(tmp_path, "PRAGMA user_version = 1")
+    run_sql(tmp_path, "PRAGMA user_version = 2")
     written()
 
 

@@ -1,5 +1,6 @@
 """Another model put into use on a real service with a real worker, while it is asked and written to."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,20 +35,15 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.models, self.images = folder, folder / "models", folder / "images"
-        self.models.mkdir()
-        self.images.mkdir()
-        write_tiny_model(self.models / "old.onnx", name="old")
-        for number in range(NUM_FILES):
-            (self.images / f"{number}.png").write_bytes(png(seed=number))
         self.start()
-        job = self.client.jobs.submit(str(self.images))
-        wait_until(lambda: self.client.jobs.get(job.id).is_over)
         self.old = self.client.models()[0].id
         write_tiny_model(self.models / "new.onnx", seed=1, name="new")
         self.new = next(info.id for info in self.client.models() if info.name == "new")
 
-    def start(self) -> None:
-        self.server = ServerProcess(self.folder / "data", self.models, roots=self.images, api_key="key")
+    def start(self, **settings: object) -> None:
+        self.server = ServerProcess(
+            self.folder / "data", self.models, roots=self.images, api_key="key", **settings
+        )
         self.client = Client(self.server.url, "key")
 
     def kill(self) -> None:
@@ -80,11 +76,35 @@ class Site:
         return {f"{n}.png": code(png(seed=n), seed) for n in range(NUM_FILES)}
 
 
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a service that has indexed its images, and has ended. Beside it is the one to use."""
+    folder = tmp_path_factory.mktemp("sites") / "site"
+    models, images = folder / "models", folder / "images"
+    models.mkdir(parents=True)
+    images.mkdir()
+    write_tiny_model(models / "old.onnx", name="old")
+    for number in range(NUM_FILES):
+        (images / f"{number}.png").write_bytes(png(seed=number))
+    with (
+        ServerProcess(folder / "data", models, roots=images) as server,
+        Client(server.url) as client,
+    ):
+        job = client.jobs.submit(str(images))
+        wait_until(lambda: client.jobs.get(job.id).is_over)
+        assert server.stop() == 0
+    return folder.rename(folder.with_name("indexed"))
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    started = Site(tmp_path)
+def site(indexed: Path) -> Iterator[Site]:
+    # Under the path at which it was indexed, since the items' URIs are of there.
+    folder = indexed.with_name("site")
+    shutil.copytree(indexed, folder)
+    started = Site(folder)
     yield started
     started.kill()
+    shutil.rmtree(folder)
 
 
 def test_every_item_is_encoded_again_from_its_source_and_the_way_back_is_kept(site: Site) -> None:
@@ -131,6 +151,40 @@ def test_items_without_a_source_are_counted_and_somebody_decides(site: Site) -> 
     assert site.codes() == left
     site.client.rollback_model(site.new)
     assert site.codes()["upload"] == code(png(seed=50), 0)
+
+
+def test_uploads_whose_files_are_kept_are_encoded_again(site: Site) -> None:
+    site.kill()
+    site.start(keep_originals=True)
+    site.client.add([NewItem(id=f"up/{n}", image=png(seed=50 + n)) for n in range(3)])
+    site.client.put(NewItem(id="up/0", image=png(seed=60), uri="https://example.com/elsewhere.png"))
+    relabelled = site.client.get("up/1")
+    site.client.put(NewItem(id="up/1", code=relabelled.code, label="cat"))
+    site.client.put(NewItem(id="up/2", code=bytes(8)))
+    assert site.client.original("up/0") == png(seed=60)
+    waiting = site.activate()
+    assert waiting.left_out == {"default": 1}
+    assert [entry.id for entry in site.client.jobs.failures(waiting.jobs["default"])] == ["up/2"]
+    site.client.put(NewItem(id="during", image=png(seed=70)))
+    site.activate("leave-out")
+    uploads = {"up/0": code(png(seed=60), 1), "up/1": code(png(seed=51), 1), "during": code(png(seed=70), 1)}
+    assert site.codes() == site.file_codes(1) | uploads
+    assert site.client.get("up/1").label == "cat"
+    info = site.client.collection("default")
+    assert (info.num_originals, info.original_bytes) == (
+        3,
+        sum(len(png(seed=seed)) for seed in (60, 51, 70)),
+    )
+    # A third model, for which the codes of the first are given up, and what only they had.
+    third = site.client.upload_model(write_tiny_model(site.models / "third.onnx", seed=2, name="third"))
+    site.client.delete("up/0")
+    site.client.activate_model(third.id)
+    site.until("done")
+    assert site.codes() == site.file_codes(2) | {
+        "up/1": code(png(seed=51), 2),
+        "during": code(png(seed=70), 2),
+    }
+    assert site.client.collection("default").num_originals == 2
 
 
 def test_a_collection_whose_items_would_be_lost_can_keep_its_generation(site: Site) -> None:

@@ -63,7 +63,10 @@ def test_every_command_works_in_order(model_folder: Path, tmp_path: Path) -> Non
     (images / "2024").mkdir(parents=True)
     (images / "2024" / "cat.jpg").write_bytes(jpeg(1))
     job_id = ""
-    with ServerProcess(tmp_path / "data", model_folder, roots=images) as server, server.client() as client:
+    with (
+        ServerProcess(tmp_path / "data", model_folder, roots=images, keep_originals=True) as server,
+        server.client() as client,
+    ):
         for command in COMMANDS:
             written = command.replace("/images/", f"{images}/").replace("/ID", f"/{job_id}")
             response = run(client, written, tmp_path)

@@ -14,6 +14,7 @@ CALLS = {
     ("put", "/items/{item_id}"),
     ("get", "/items/{item_id}"),
     ("delete", "/items/{item_id}"),
+    ("get", "/originals/{item_id}"),
     ("get", "/collections"),
     ("put", "/collections/{name}"),
     ("get", "/collections/{name}"),

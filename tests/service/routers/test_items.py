@@ -35,7 +35,7 @@ def test_an_item_comes_back_as_it_was_sent(client: httpx2.Client, collection: st
         "uri": "file:///a.jpg",
     }
     assert answer(post(client, collection, item), IdsAnswer) == {"ids": ["a"]}
-    assert get(client, collection, "a") == item
+    assert get(client, collection, "a") == item | {"original": None}
 
 
 def test_what_is_left_out_is_null_or_empty(client: httpx2.Client, collection: str) -> None:
@@ -46,6 +46,7 @@ def test_what_is_left_out_is_null_or_empty(client: httpx2.Client, collection: st
         "label": None,
         "metadata": {},
         "uri": None,
+        "original": None,
     }
 
 
@@ -90,6 +91,7 @@ def test_an_id_that_is_there_is_replaced_whole(client: httpx2.Client, collection
         "label": None,
         "metadata": {},
         "uri": None,
+        "original": None,
     }
     assert ids_in(client, collection) == ["a"]
 
@@ -112,6 +114,7 @@ def test_put_replaces_and_never_merges(client: httpx2.Client, collection: str) -
         "label": None,
         "metadata": {},
         "uri": "u",
+        "original": None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.schemas import FailuresAnswer, JobAnswer, JobsAnswer
+from service.job_schemas import FailuresAnswer, JobAnswer, JobsAnswer
 from tests.image_files import jpeg
 from tests.server_process import ServerProcess, wait_until
 from tests.service.http_answers import answer, problem
