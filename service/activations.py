@@ -11,6 +11,7 @@ point leaves the old generations in use, or the new ones: what decides is one fi
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from service.jobs.job import Job, JobSpec
 from service.jobs.ledger import Ledger
 from service.model_check import check_in_fresh_process
 from service.settings import Settings
+from service.successor import Late, has_source
 
 POLL_S = 0.5
 _STOP_S = 5.0
@@ -237,11 +239,11 @@ class Activations:
         assert successor is not None
         if successor.encoder.failure is not None:
             raise BackendUnavailable(f"the model has stopped: {successor.encoder.failure}")
-        model, others = successor.model.ref(), self._engine.others
+        model = successor.model.ref()
         self._drop_all_but(model.id)  # Which takes its time; staging does not, and requests wait for it.
-        names, seen = self._change(lambda: (self._stage(model), others.num_left_behind))
+        names, late = self._change(lambda: (self._stage(model), self._engine.others.count_late()))
         try:
-            counts = {name: self._count_missing(name) for name in names}
+            counts = {name: self._count_missing(name, late) for name in names}
         except NotFound:
             return False  # A collection was deleted just now.
         untried = {name for name, (_, num_untried) in counts.items() if num_untried}
@@ -255,18 +257,24 @@ class Activations:
         switched = [name for name in names if policy == "leave-out" or name not in missing]
 
         def switch() -> bool:
-            if others.num_left_behind != seen or set(self._behind(model.id)) != set(names):
+            if late.look_again or set(self._behind(model.id)) != set(names):
                 return False
+            num_late = self._engine.others.num_missing(late)
             with self._record.lock:
-                if not self._is_over():
-                    self._engine.switch(switched)
-                    self._record.update(state="done", left_out=missing)
+                if self._is_over():
+                    return True
+                assert self._record.current is not None
+                if num_late and self._record.current.missing != "leave-out":
+                    return False
+                if names:  # Else a kill came after the switch, and they are counted already.
+                    self._record.update(left_out=dict(Counter(missing) + num_late))
+                self._engine.switch(switched)
+                done = self._record.update(state="done")
+            _log.info("a model was activated", model=model.id, collections=switched, left_out=done.left_out)
             return True
 
-        if not self._change(switch):
-            return False
-        _log.info("a model was activated", model=model.id, collections=switched, left_out=missing)
-        return True
+        is_over: bool = self._change(switch)
+        return is_over
 
     def _drop_all_but(self, model_id: str) -> None:
         """Give up the way back to a third model."""
@@ -281,24 +289,28 @@ class Activations:
             self._engine.store.stage(name, model)
         return names
 
-    def _count_missing(self, name: str) -> tuple[int, int]:
-        """How many items the other generation has not, and how many of them no job has tried yet."""
+    def _count_missing(self, name: str, late: Late) -> tuple[int, int]:
+        """How many items the other generation has not, but for late ones, and how many a job has to try."""
         tried = self._tried(name)
         num_missing = num_untried = 0
         for item in self._engine.others.all_missing(name):
+            if item.id in late.without_source.get(name, ()):
+                continue
             num_missing += 1
-            num_untried += item.id not in tried
+            # Once a job has listed those without a source, more are only counted: they may keep coming.
+            num_untried += tried is None or (item.id not in tried and has_source(item))
             if self._is_over():
                 break
         return num_missing, num_untried
 
-    def _tried(self, name: str) -> set[str]:
-        """Items that the last job of a collection could not encode."""
+    def _tried(self, name: str) -> set[str] | None:
+        """Items that the last job of a collection could not encode; None if none has ended well."""
         job = self._jobs().get(name)
+        if job is None or job.state != "done":
+            return None
         found: set[str] = set()
-        if job is not None and job.state == "done":
-            while page := self._ledger.failures(job.id, len(found), 1000):
-                found |= {failure.id for failure in page}
+        while page := self._ledger.failures(job.id, len(found), 1000):
+            found |= {failure.id for failure in page}
         return found
 
     def _encode(self, names: set[str], model: ModelRef) -> None:

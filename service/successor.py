@@ -11,14 +11,15 @@ write that nobody was told of, and never a stale code.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from contracts.codes import num_bytes
-from contracts.errors import BackendUnavailable, InvalidItem
+from contracts.errors import BackendUnavailable, InvalidItem, NotFound
 from index.protocol import Item, ModelRef, Store, other_generation
 from service.encoding.encoder import Encoder
 from service.encoding.encoding import Encoding
@@ -27,6 +28,7 @@ from service.queries import NewItem
 
 _PAGE = 1000
 _PAGES_AT_ONCE = 8
+_MAX_LATE = 100_000
 
 _log = structlog.get_logger("service")
 
@@ -49,6 +51,23 @@ class Recoded:
     """The item's current code when its source was read: another one means that it has changed since."""
 
 
+@dataclass(slots=True)
+class Late:
+    """Items that were written after the successor's generations were looked through, and are not in them."""
+
+    without_source: dict[str, set[str]] = field(default_factory=dict)
+    """Ids, by collection, of those that cannot be encoded again."""
+    look_again: bool = False
+    """There are others as well, or too many."""
+
+    def add(self, collection: str, item: Item) -> None:
+        """Count an item that was not missing before."""
+        ids = self.without_source.setdefault(collection, set())
+        if not has_source(item):
+            ids.add(item.id)
+        self.look_again |= has_source(item) or len(ids) > _MAX_LATE
+
+
 class OtherGenerations:
     """Keeps the other generations of a store in step with the current ones. Safe to use from many threads."""
 
@@ -56,8 +75,13 @@ class OtherGenerations:
         self._store = store
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self.num_left_behind = 0
-        """Writes so far that other generations could not have a part of."""
+        self._late = Late()
+
+    def count_late(self) -> "Late":
+        """Count from now on, and return where: what writes that come could not bring into the successor's."""
+        with self._lock:
+            self._late = Late()
+            return self._late
 
     @contextmanager
     def paired(self, collection: str) -> Iterator[ModelRef | None]:
@@ -86,7 +110,8 @@ class OtherGenerations:
         `current` are the items with their codes by the current model, in the order of `items`.
         """
         theirs: list[Item] = []
-        if successor is not None and successor.model.id == other.id:
+        is_coming = successor is not None and successor.model.id == other.id
+        if successor is not None and is_coming:
             with_image = [(item, mine) for item, mine in zip(items, current, strict=True) if file_of(item)]
             try:
                 encodings = list(
@@ -102,12 +127,13 @@ class OtherGenerations:
                 if isinstance(encoding, Encoding)
             ]
         written = {item.id for item in theirs}
-        left = [item.id for item in current if item.id not in written]
+        left = [item for item in current if item.id not in written]
         if theirs:
             self._store.upsert(other_generation(collection), theirs, other)
         if left:
-            self.delete(collection, left)
-            self.num_left_behind += 1
+            if is_coming:
+                self._count_left(collection, left)
+            self.delete(collection, [item.id for item in left])
 
     def delete(self, collection: str, ids: Sequence[str]) -> int:
         """Delete items of the other generation, within `paired`, and return how many there were."""
@@ -150,6 +176,17 @@ class OtherGenerations:
             found += [item for item, their in zip(page, theirs, strict=True) if their is None]
         return found, after
 
+    def num_missing(self, late: Late) -> "Counter[str]":
+        """How many late items without a source are not in the successor's generations even now."""
+        found: Counter[str] = Counter()
+        for collection, ids in late.without_source.items():
+            with suppress(NotFound):  # It was deleted.
+                mine = self._store.get(collection, list(ids))
+                theirs = self._store.get(other_generation(collection), list(ids))
+                pairs = zip(mine, theirs, strict=True)
+                found[collection] = sum(item is not None and their is None for item, their in pairs)
+        return +found
+
     def all_missing(self, collection: str) -> Iterator[Item]:
         """All items that the other generation has not, by id, some thousands looked at in each step."""
         after: str | None = None
@@ -159,9 +196,23 @@ class OtherGenerations:
             if after is None:
                 return
 
+    def _count_left(self, collection: str, items: Sequence[Item]) -> None:
+        """Before a write that leaves items behind: count those that are not missing already."""
+        ids = [item.id for item in items]
+        before, theirs = self._store.get(collection, ids), self._store.get(other_generation(collection), ids)
+        with self._lock:
+            for item, mine, their in zip(items, before, theirs, strict=True):
+                if mine is None or their is not None or has_source(item):
+                    self._late.add(collection, item)
+
     def _lock_of(self, collection: str) -> threading.Lock:
         with self._lock:
             return self._locks.setdefault(collection, threading.Lock())
+
+
+def has_source(item: Item) -> bool:
+    """Whether an item may be encoded again."""
+    return item.uri is not None or item.original is not None
 
 
 def file_of(item: NewItem) -> bytes | None:

@@ -22,11 +22,18 @@ from stochcon.sources.uris import UriReader
 SCANNED_AT_ONCE = 32 * SHARD_PLACES
 """Images of a scan that are put into the ledger at once."""
 
+MAX_FAILURES = 16 * SCANNED_AT_ONCE
+"""Failures of a scan that are held until they can be put into the ledger with the next place."""
+
 MAX_ATTEMPTS = 2
 """How often whoever works on a shard may die. Then it is cut into smaller ones, until what kills is alone."""
 
 NUM_PARTS = 16
 """Parts that such a shard is cut into."""
+
+
+_END: Place = []
+"""Where a scan is that has been put into the ledger to its end."""
 
 
 class Interrupted(Exception):
@@ -64,24 +71,23 @@ class Shards:
         places: list[Place] = []
         failures: list[JobFailure] = []
         last = lease.scanned_to
-
-        def flush() -> None:
-            nonlocal last
-            last = places[-1] if places else last
-            ledger.extend(lease, Scanned(cut(places), failures, last, version))
-            places.clear()
-            failures.clear()
-
-        for entry in source.scan(lease.scanned_to):
-            if isinstance(entry, Failure):
-                failures.append(JobFailure(entry.id, entry.reason))
-            else:
-                places.append(entry.place)
-            if len(places) + len(failures) >= SCANNED_AT_ONCE:
-                flush()
+        num_before = 0  # Failures that come before the last of the places.
+        if last != _END:
+            for entry in source.scan(last):
+                if isinstance(entry, Failure):
+                    failures.append(JobFailure(entry.id, entry.reason))
+                else:
+                    places.append(entry.place)
+                    num_before = len(failures)
+                if len(places) < SCANNED_AT_ONCE and len(failures) < MAX_FAILURES:
+                    continue
+                # Whoever goes on after the last place comes across the failures behind it again.
+                last, num_ready = (places[-1], num_before) if places else (last, len(failures))
+                ledger.extend(lease, Scanned(cut(places), failures[:num_ready], last, version))
+                places, failures, num_before = [], failures[num_ready:], 0
                 if should_stop():
                     raise Interrupted
-        flush()
+            ledger.extend(lease, Scanned(cut(places), failures, _END, version))
         ledger.complete(lease)
 
     def _index(self, ledger: Ledger, lease: Lease, should_stop: Callable[[], bool]) -> None:

@@ -63,7 +63,7 @@ class Scanned:
     """The places, cut into shards."""
     failures: Sequence[JobFailure]
     up_to: Place | None
-    """The last of the places, or of those before if there are none."""
+    """Where another scan would go on: the last of the places, or of those before if there are none."""
     version: str
     """That of the source."""
 

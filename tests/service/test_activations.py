@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,24 @@ def test_searches_and_writes_go_on_and_no_answer_mixes_models(site: Site) -> Non
     assert len(acknowledged) - len(present) == num_left_out, "only uploads from before have no source"
     for item_id, seed in present.items():
         assert codes[item_id] == code(png(seed=seed), 1), item_id
+
+
+def test_codes_that_keep_coming_do_not_hold_up_the_switch(site: Site) -> None:
+    acknowledged = []
+
+    def write() -> None:
+        with Client(site.server.url, "key") as client, suppress(ModelMismatch):
+            while len(acknowledged) < 50_000:
+                client.add([NewItem(id=f"bare{len(acknowledged)}", code=bytes(8))], model=site.old)
+                acknowledged.append(f"bare{len(acknowledged)}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = site.activate("leave-out")
+    writer.join(30)
+    assert not writer.is_alive(), "after the switch its codes are of the wrong model"
+    assert done.left_out == {"default": len(acknowledged)}
+    assert site.codes() == site.file_codes(1)
 
 
 def test_a_model_that_cannot_be_served_changes_nothing(site: Site) -> None:
