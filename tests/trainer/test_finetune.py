@@ -1,11 +1,6 @@
 import copy
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.tiny_images import make_png, write_parquet
+from tests.trainer.killed_runs import kill_after, steps_done
 from tests.trainer.labelled_images import NUM_BITS, Adam, augmented, make_network, pixels_of, write_labelled
 from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Checkpoint
@@ -31,22 +27,8 @@ LABELS = [i % 3 if i % 5 else -1 for i in range(50)]
 
 SETTINGS = FineTuning(on="z", weights="0" * 64, epochs=3, batch_size=16, precision="fp32", seed=5)
 
+
 # A separate process, so that it can be killed; the run is the same as `finetune` would do here.
-SCRIPT = """
-import json, sys
-from pathlib import Path
-import torch
-from trainer.finetune import finetune
-from trainer.recipe import FineTuning
-from trainer.runs import load_run
-from trainer.sources import open_source
-torch.set_num_threads(1)
-run, images, queries, out = map(Path, sys.argv[1:5])
-settings = FineTuning(**json.loads(sys.argv[5]))
-finetune(load_run(run), open_source([images]), open_source([queries]), out, settings, checkpoint_every_s=0)
-"""
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
     return open_source([write_labelled(tmp_path / "train.parquet", LABELS)])
@@ -131,9 +113,10 @@ def test_fine_tuning_is_that_of_appendix_a3_step_by_step(
     assert ("sampled" in results) == (latent == "bernoulli" and on == "z")
 
 
-def steps_done(folder: Path) -> int:
-    checkpoint = checkpoints.load(folder)
-    return 0 if checkpoint is None else checkpoint.step
+def finetune_files(run: Path, images: Path, queries: Path, out: Path, settings: FineTuning) -> None:
+    finetune(
+        load_run(run), open_source([images]), open_source([queries]), out, settings, checkpoint_every_s=0
+    )
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
@@ -153,18 +136,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     finetune(run, source, held_out, whole, settings)
 
     paths = write_run(tmp_path / "run", run), tmp_path / "train.parquet", tmp_path / "test.parquet", killed
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *map(str, paths), json.dumps(dataclasses.asdict(settings))],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )
-    deadline = time.monotonic() + 120
-    while steps_done(killed) < 5:
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline, "the run made no progress"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_after(5, killed, finetune_files, *paths, settings)
     assert 5 <= steps_done(killed) < 16
     assert not (killed / "finetune.json").exists()  # which says that a run is done
     finetune(run, source, held_out, killed, settings)

@@ -2,11 +2,6 @@ import dataclasses
 import io
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.tiny_images import make_png, write_parquet
+from tests.trainer.killed_runs import kill_after, steps_done
 from trainer import checkpoint as checkpoints
 from trainer.dataset import epoch_order
 from trainer.loss import info_nce
@@ -27,72 +23,36 @@ from trainer.sources import open_source
 from trainer.train import train
 from trainer.views import make_view
 
-# A separate process, so that it can be killed; the run is the same as `train` would do here.
-SCRIPT = """
-import json, sys
-from pathlib import Path
-import torch
-from trainer.recipe import Recipe
-from trainer.sources import open_source
-from trainer.train import train
-torch.set_num_threads(1)
-recipe = Recipe.from_dict(json.loads(sys.argv[1]))
-train(recipe, open_source([Path(sys.argv[2])]), Path(sys.argv[3]), checkpoint_every_s=0)
-"""
-
 
 def as_array(encoded: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(encoded)))
 
 
-def steps_done(folder: Path) -> int:
-    checkpoint = checkpoints.load(folder)
-    return 0 if checkpoint is None else checkpoint.step
+def run(recipe: Recipe, images: Path, folder: Path) -> None:
+    train(recipe, open_source([images]), folder, checkpoint_every_s=0)
 
 
-def start(recipe: Recipe, images: Path, folder: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", SCRIPT, json.dumps(recipe.to_dict()), str(images), str(folder)]
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
-    )
-
-
-def kill_after(recipe: Recipe, images: Path, folder: Path, steps: int) -> None:
-    """Start or resume the run, and kill -9 it once `steps` steps are saved."""
-    process = start(recipe, images, folder)
-    deadline = time.monotonic() + 120
-    while steps_done(folder) < steps:
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline, "the run made no progress"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-@pytest.mark.parametrize(("precision", "kills"), [("bf16", [9]), ("fp32", [1, 9, 16])])
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("precision", "num_steps", "kills"), [("bf16", 9, [5]), ("fp32", 18, [1, 11])])
 def test_a_killed_run_resumes_to_the_same_bits(
-    recipe: Recipe, coloured: Path, tmp_path: Path, precision: str, kills: list[int]
+    recipe: Recipe, coloured: Path, tmp_path: Path, precision: str, num_steps: int, kills: list[int]
 ) -> None:
-    recipe = dataclasses.replace(recipe, precision=precision, local_views=(View(8),), epochs=10)
+    recipe = dataclasses.replace(recipe, precision=precision, local_views=(View(8),), epochs=num_steps // 3)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(recipe, coloured, whole)
-    assert process.wait(120) == 0, process.stderr.read().decode()
-    process.stderr.close()
+    run(recipe, coloured, whole)
     for steps in kills:
-        kill_after(recipe, coloured, killed, steps)
-        assert steps <= steps_done(killed) < 30
-    process = start(recipe, coloured, killed)
-    assert process.wait(120) == 0, process.stderr.read().decode()
-    process.stderr.close()
+        kill_after(steps, killed, run, recipe, coloured, killed)
+        assert steps <= steps_done(killed) < num_steps
+    run(recipe, coloured, killed)
 
     expected, found = checkpoints.load(whole), checkpoints.load(killed)
-    assert expected.step == found.step == 30
+    assert expected.step == found.step == num_steps
     for name, tensor in expected.model.items():
         assert torch.equal(tensor, found.model[name]), name
     for number, state in expected.optimizer["state"].items():
         assert torch.equal(state["momentum"], found.optimizer["state"][number]["momentum"])
     reports = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
-    assert [report["step"] for report in reports] == [10, 20, 30]
+    assert [report["step"] for report in reports] == [*range(10, num_steps, 10), num_steps]
     unbroken = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [report["loss"] for report in reports] == [report["loss"] for report in unbroken]
 
