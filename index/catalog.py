@@ -48,7 +48,13 @@ CREATE TABLE state (
     num_labelled INTEGER NOT NULL
 ) STRICT;
 """
-KIND = FileKind("a catalogue", application_id=0x53744331, version=2, schema=_SCHEMA)  # "StC1"
+KIND = FileKind(
+    "a catalogue",
+    application_id=0x53744331,  # "StC1"
+    version=2,
+    schema=_SCHEMA,
+    remedy="restore its folder from a backup, or move it away and index again",
+)
 
 
 class Catalog:

@@ -29,6 +29,8 @@ class FileKind:
     application_id: int
     version: int
     schema: str
+    remedy: str
+    """What to do about a file that is damaged."""
 
 
 class Database:
@@ -54,7 +56,7 @@ class Database:
     @classmethod
     def create(cls, path: Path, kind: FileKind, first_row: str, values: tuple[object, ...] = ()) -> None:
         """Make a file at `path`, durably, and execute `first_row` in it. Raises BackendUnavailable."""
-        with translated(path):
+        with translated(path, kind.remedy):
             connection = connect(path, "rwc")
             try:
                 connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -128,10 +130,7 @@ class Database:
         application_id = self._writer.execute("PRAGMA application_id").fetchone()[0]
         version = self._writer.execute("PRAGMA user_version").fetchone()[0]
         if application_id != self._kind.application_id:
-            raise StoreCorrupt(
-                f"{self.path} is not {self._kind.what} of StochCon: restore its folder from a backup, "
-                "or move it away"
-            )
+            raise StoreCorrupt(f"{self.path} is not {self._kind.what} of StochCon: {self._kind.remedy}")
         if version != self._kind.version:
             remedy = (
                 "upgrade StochCon"
@@ -144,4 +143,4 @@ class Database:
             )
 
     def _translated(self) -> AbstractContextManager[None]:
-        return translated(self.path)
+        return translated(self.path, self._kind.remedy)

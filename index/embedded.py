@@ -32,7 +32,7 @@ from index.filters import compile_filter
 from index.folders import COLLECTIONS_NAME, Folders
 from index.items import check_collection_name
 from index.lock import StoreLock
-from index.originals import OriginalFiles, Originals
+from index.originals import Originals, OriginalsFolder
 from index.protocol import (
     CollectionInfo,
     Item,
@@ -54,7 +54,7 @@ class EmbeddedStore:
         self._num_threads = num_threads
         self._segment_slots = segment_slots
         self._searcher = Searcher(num_threads)
-        self._originals = OriginalFiles(data_dir)
+        self._originals = OriginalsFolder(data_dir)
         # Guards the dictionary and the folders; never held during a search or a write of items.
         self._collections_lock = threading.Lock()
         self._collections: dict[str, Collection] = {}
@@ -93,7 +93,7 @@ class EmbeddedStore:
             undo.callback(store._close_collections)
             for name, folder in store._folders.find().items():
                 store._collections[name] = Collection(folder, store._num_threads)
-            store._originals.keep_only([name for name in store._collections if not is_other_generation(name)])
+            store._originals.open([name for name in store._collections if not is_other_generation(name)])
             undo.pop_all()
         return store
 
@@ -189,11 +189,11 @@ class EmbeddedStore:
                 raise _not_found(name)  # Somebody else was faster.
             if other_generation(name) in self._collections:
                 return False
+            if not is_other_generation(name):
+                after.enter_context(self._originals.removing(name))
             collection.close()
             del self._collections[name]
             after.enter_context(self._folders.removing(collection.folder))
-            if not is_other_generation(name):
-                self._originals.delete(name)
             kept, own = self._folders.generations, collection.name
             self._folders.write(
                 kept.with_other(own, None) if is_other_generation(name) else kept.without(own)
@@ -280,13 +280,16 @@ class EmbeddedStore:
     def verify(self) -> list[str]:
         """Check everything stored against its checksums and itself; a line for each fault, none if sound."""
         faults = [fault for collection in self._each() for fault in verify(collection)]
-        for collection in self._each(others=False):
+        with self._collections_lock:
+            pairs = [
+                (collection, self._collections.get(other_generation(name)))
+                for name, collection in sorted(self._collections.items())
+                if not is_other_generation(name)
+            ]
+        for collection, other in pairs:
             originals = self._originals.of(collection.name)
             if originals is not None:
-                with suppress(NotFound), self._using(other_generation(collection.name)) as other:
-                    faults += verify_originals(originals, collection, other)
-                    continue
-                faults += verify_originals(originals, collection, None)
+                faults += verify_originals(originals, collection, other)
         return faults
 
     def close(self) -> None:

@@ -2,16 +2,19 @@
 
     data_dir/originals/<collection>.sqlite
 
-An item names its file by a key; keys are never used twice, and a file never changes. Both generations of a
-collection name the same files. No transaction spans this file and a catalogue, so a key is in doubt from
-before a write that may begin or end to name it, until that write is known to be done or not. Whoever
-opens the store after a crash asks the catalogues about the keys in doubt; nothing else has to be looked at.
+An item names its file by a key; no key is ever used twice, not even by a file that takes the place of a lost
+one, and what is kept under a key never changes. Both generations of a collection name the same files. No
+transaction spans this file and a catalogue, so a key is in doubt from before a write that may begin or end to
+name it, until that write is known to be done or not. Whoever opens the store after a crash asks the
+catalogues about the keys in doubt.
 """
 
 import hashlib
+import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -24,7 +27,8 @@ from index.gate import Gate
 FOLDER_NAME = "originals"
 _SUFFIX = ".sqlite"
 _PAGE = 100
-_TEMPORARY = "."  # First character of files being made; no collection's name has it.
+_TEMPORARY = "."  # First character of files being made or deleted; no collection's name has it.
+_DELETED = f"{_TEMPORARY}deleted-"
 
 _SCHEMA = """
 CREATE TABLE originals (
@@ -38,10 +42,20 @@ CREATE TABLE doubts (key INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE state (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     num_files INTEGER NOT NULL,
-    num_bytes INTEGER NOT NULL
+    num_bytes INTEGER NOT NULL,
+    sweep_is_due INTEGER NOT NULL
 ) STRICT;
+INSERT INTO sqlite_sequence VALUES ('originals', 0);
 """
-KIND = FileKind("a file of originals", application_id=0x53744F31, version=1, schema=_SCHEMA)  # "StO1"
+KIND = FileKind(
+    "a file of originals",
+    application_id=0x53744F31,  # "StO1"
+    version=1,
+    schema=_SCHEMA,
+    remedy="restore it from a backup, or move it away: then nothing is kept of the uploads so far",
+)
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +71,21 @@ class Originals:
 
     def __init__(self, path: Path) -> None:
         """Open the file at `path`, or make it. Raises StoreCorrupt, BackendUnavailable."""
+        self.path = path
         with translated_files(path):
             if not path.exists():
                 unfinished = path.with_name(f"{_TEMPORARY}new-{uuid4().hex}")
-                Database.create(unfinished, KIND, "INSERT INTO state VALUES (1, 0, 0)")
+                Database.create(unfinished, KIND, "INSERT INTO state VALUES (1, 0, 0, 0)")
                 unfinished.rename(path)
                 sync_folder(path.parent)
         self._database = Database(path, KIND)
         self._write_lock = threading.Lock()
         self._gate = Gate()
+        with self._database.writing() as connection:
+            # Catalogues may be newer than this file, if it was lost or restored: what they name may not come
+            # to stand for another image. Keys begin above the microseconds until now, and grow more slowly.
+            now_us = time.time_ns() // 1000
+            connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?)", (now_us,))
 
     def add(self, files: Mapping[str, bytes], replaced: Iterable[int]) -> dict[str, int]:
         """Keep files by the ids of their items, and return their keys; both these and `replaced` in doubt."""
@@ -85,7 +105,10 @@ class Originals:
                     "UPDATE state SET num_files = num_files + ?, num_bytes = num_bytes + ?",
                     (len(files), sum(map(len, files.values()))),
                 )
-            self._database.limit_wal()
+            try:
+                self._database.limit_wal()
+            except (BackendUnavailable, StoreCorrupt) as exc:  # What was written is safe.
+                _logger.warning("upkeep of %s is put off: %s", self.path, exc)
         return keys
 
     def settle(self, named: Iterable[int], unnamed: Sequence[int]) -> None:
@@ -116,15 +139,31 @@ class Originals:
                 )
             )
 
-    def read(self, key: int) -> bytes | None:
-        """The file of a key, or None if there is none. Raises StoreCorrupt if it is not what was written."""
+    @property
+    def sweep_is_due(self) -> bool:
+        """Whether there may be files that no item names and that are in no doubt."""
         with self._open(), self._database.reading() as connection:
-            row = connection.execute("SELECT checksum, file FROM originals WHERE key = ?", (key,)).fetchone()
+            return bool(connection.execute("SELECT sweep_is_due FROM state").fetchone()[0])
+
+    @sweep_is_due.setter
+    def sweep_is_due(self, value: bool) -> None:
+        with self._open(), self._write_lock, self._database.writing() as connection:
+            connection.execute("UPDATE state SET sweep_is_due = ?", (value,))
+
+    def read(self, key: int, item_id: str) -> bytes | None:
+        """The file that is kept of an item under a key, or None if there is none.
+
+        Raises StoreCorrupt if it is not what was written.
+        """
+        with self._open(), self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT checksum, file FROM originals WHERE key = ? AND id = ?", (key, item_id)
+            ).fetchone()
         if row is None:
             return None
         checksum, file = row
         if _checksum(file) != checksum:
-            raise StoreCorrupt(f"{self._database.path}: {_damage(key)}")
+            raise StoreCorrupt(f"{self.path}: {_damage(key)}")
         kept: bytes = file
         return kept
 
@@ -142,7 +181,7 @@ class Originals:
             last: int | None = 0
             while last is not None:
                 last = self._check_page(last, faults)
-        return [f"{self._database.path}: {fault}" for fault in faults]
+        return [f"{self.path}: {fault}" for fault in faults]
 
     def check_names(self, named: Set[int]) -> list[str]:
         """A line for each fault of the counters and of the keys that items name, which may not change now."""
@@ -158,7 +197,7 @@ class Originals:
             faults.append(f"{len(missing)} originals that items name are not there: restore a backup")
         if needless := keys - named - doubts:
             faults.append(f"{len(needless)} originals are of no item: they only take space")
-        return [f"{self._database.path}: {fault}" for fault in faults]
+        return [f"{self.path}: {fault}" for fault in faults]
 
     def close(self) -> None:
         """Close the file once calls under way are done. Every other call then raises BackendUnavailable."""
@@ -182,58 +221,85 @@ class Originals:
     def _open(self) -> Iterator[None]:
         with self._gate.entered() as is_open:
             if not is_open:
-                raise BackendUnavailable(f"{self._database.path} is closed: try again")
+                raise BackendUnavailable(f"{self.path} is closed: try again")
             yield
 
 
-class OriginalFiles:
-    """The originals of all collections, each opened when first needed. Safe to use from many threads."""
+class OriginalsFolder:
+    """The originals of all collections, each made when first needed. Safe to use from many threads."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER_NAME
         self._lock = threading.Lock()
         self._opened: dict[str, Originals] = {}
+        self._is_closed = False
+
+    def open(self, collections: Sequence[str]) -> None:
+        """Open those that there are, and clear up what was being made or deleted.
+
+        Raises StoreCorrupt, BackendUnavailable.
+        """
+        if not self._folder.exists():
+            return
+        with translated_files(self._folder):
+            for path in sorted(self._folder.iterdir()):
+                name = path.name.removeprefix(_DELETED)
+                if name != path.name and name.removesuffix(_SUFFIX) in collections:
+                    path.rename(self._folder / name)  # The collection was about to be deleted, and was not.
+                elif path.name.startswith(_TEMPORARY):
+                    path.unlink()
+            for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+                name = path.name.removesuffix(_SUFFIX)
+                if name in collections:
+                    self._opened[name] = Originals(path)
+                else:
+                    _logger.warning("%s is left alone: there is no collection %r", path, name)
 
     def of(self, collection: str, make: bool = False) -> Originals | None:
-        """Those of a collection; None if there are none, unless `make` says to begin."""
-        path = self._path(collection)
-        with self._lock:
-            found = self._opened.get(collection)
-            if found is None and (make or path.exists()):
-                with translated_files(self._folder):
-                    self._folder.mkdir(exist_ok=True)
-                found = self._opened[collection] = Originals(path)
-            return found
+        """Those of a collection; None if there are none, unless `make` says to begin.
 
-    def delete(self, collection: str) -> None:
-        """Delete those of a collection. Raises BackendUnavailable."""
+        Raises BackendUnavailable once they are closed.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise BackendUnavailable("the store is closed: open it again")
+            if make and collection not in self._opened:
+                with translated_files(self._folder):
+                    if not self._folder.exists():
+                        self._folder.mkdir()
+                        sync_folder(self._folder.parent)
+                self._opened[collection] = Originals(self._folder / (collection + _SUFFIX))
+            return self._opened.get(collection)
+
+    @contextmanager
+    def removing(self, collection: str) -> Iterator[None]:
+        """Set those of a collection aside, and delete them when the block ends, unless it raises.
+
+        A crash before the collection is gone leaves them where `open` puts them back.
+        """
+        doomed = self._folder / (_DELETED + collection + _SUFFIX)
         with self._lock:
             opened = self._opened.pop(collection, None)
             if opened is not None:
                 opened.close()
-            with translated_files(self._folder):
-                for suffix in ("", "-wal", "-shm"):
-                    path = self._path(collection)
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-    def keep_only(self, collections: Sequence[str]) -> None:
-        """Delete what is left of collections that are gone, and of files whose making was cut off."""
-        if not self._folder.exists():
-            return
-        with translated_files(self._folder):
-            kept = {self._path(name).name for name in collections}
-            for path in self._folder.iterdir():
-                if path.name.removesuffix("-wal").removesuffix("-shm") not in kept:
-                    path.unlink()
+                with translated_files(opened.path):
+                    opened.path.rename(doomed)
+        try:
+            yield
+        except BaseException:
+            if opened is not None:
+                with suppress(OSError):
+                    doomed.rename(opened.path)
+            raise
+        with translated_files(doomed):
+            doomed.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close all of them."""
         with self._lock:
+            self._is_closed = True
             for opened in self._opened.values():
                 opened.close()
-
-    def _path(self, collection: str) -> Path:
-        return self._folder / (collection + _SUFFIX)
 
 
 def _checksum(file: bytes) -> bytes:

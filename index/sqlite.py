@@ -49,8 +49,8 @@ def prepare_writer(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Raise SQLite's errors about the file at `path` as StoreCorrupt or BackendUnavailable.
+def translated(path: Path, remedy: str) -> Iterator[None]:
+    """Raise SQLite's errors about the file at `path` as StoreCorrupt, with the remedy, or BackendUnavailable.
 
     Others mean that the code here is wrong, and pass as they are.
     """
@@ -59,10 +59,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as exc:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _DAMAGED:
-            raise StoreCorrupt(
-                f"{path} is damaged ({exc}): restore its folder from a backup, "
-                "or move it away and index again"
-            ) from exc
+            raise StoreCorrupt(f"{path} is damaged ({exc}): {remedy}") from exc
         if code in _UNAVAILABLE:
             raise BackendUnavailable(f"{path} could not be used ({exc}): {_UNAVAILABLE[code]}") from exc
         raise

@@ -1,5 +1,7 @@
 """Checking a collection: the catalogue, the segment files, and what is searched, against one another."""
 
+from contextlib import ExitStack
+
 import numpy as np
 
 from contracts.errors import BackendUnavailable, StoreCorrupt
@@ -26,17 +28,20 @@ def verify(collection: Collection) -> list[str]:
 def verify_originals(originals: Originals, collection: Collection, other: Collection | None) -> list[str]:
     """A line for each fault of the image files that are kept, or of how both generations name them.
 
-    Writes wait, but not while the files are read.
+    Writes wait, but not while the files are read. No fault of a collection that is deleted meanwhile.
     """
     faults: list[str] = []
     try:
         faults += originals.check_files()
-        with collection.unchanging():
+        with ExitStack() as stack:
+            generations = [generation for generation in (collection, other) if generation is not None]
+            if not all(stack.enter_context(generation.gate.entered()) for generation in generations):
+                return []
+            stack.enter_context(collection.unchanging())
             named: set[int] = set()
-            for generation in (collection, other):
-                if generation is not None:
-                    with generation.catalog.reading() as reader:
-                        named |= reader.originals()
+            for generation in generations:
+                with generation.catalog.reading() as reader:
+                    named |= reader.originals()
             faults += originals.check_names(named)
     except (StoreCorrupt, BackendUnavailable) as exc:
         faults.append(str(exc))

@@ -130,7 +130,9 @@ class Activations:
             names = self._with_other(previous)
             self._engine.load_successor(self._engine.models.get(previous))
             try:
-                counts = {name: sum(1 for _ in self._engine.others.all_missing(name)) for name in names}
+                counts = {
+                    name: sum(1 for _ in self._engine.writes.others.all_missing(name)) for name in names
+                }
                 self._change(lambda: self._engine.switch(names))
             finally:
                 self._change(self._engine.drop_successor)
@@ -239,9 +241,9 @@ class Activations:
         assert successor is not None
         if successor.encoder.failure is not None:
             raise BackendUnavailable(f"the model has stopped: {successor.encoder.failure}")
-        model = successor.model.ref()
+        model, others = successor.model.ref(), self._engine.writes.others
         self._drop_all_but(model.id)  # Which takes its time; staging does not, and requests wait for it.
-        names, late = self._change(lambda: (self._stage(model), self._engine.others.count_late()))
+        names, late = self._change(lambda: (self._stage(model), others.note_late()))
         try:
             counts = {name: self._count_missing(name, late) for name in names}
         except NotFound:
@@ -251,23 +253,23 @@ class Activations:
             self._encode(untried, model)
             return False
         missing = {name: num_missing for name, (num_missing, _) in counts.items() if num_missing}
-        policy = self._decision(missing)
-        if policy is None:
-            return True
-        switched = [name for name in names if policy == "leave-out" or name not in missing]
+        policy = self._policy
+        if missing and policy == "ask":
+            self._wait_for_decision(missing)
+            return self._is_over()  # Else it is looked at again: that may have taken days.
+        switched = [name for name in names if policy != "keep" or name not in missing]
+        num_late = others.count_late(late)
 
         def switch() -> bool:
-            if late.look_again or set(self._behind(model.id)) != set(names):
+            left = num_late + others.count_late(late)
+            held_up = late.look_again | (set() if policy == "leave-out" else set(left))
+            if not held_up.isdisjoint(switched) or set(self._behind(model.id)) != set(names):
                 return False
-            num_late = self._engine.others.num_missing(late)
             with self._record.lock:
                 if self._is_over():
                     return True
-                assert self._record.current is not None
-                if num_late and self._record.current.missing != "leave-out":
-                    return False
                 if names:  # Else a kill came after the switch, and they are counted already.
-                    self._record.update(left_out=dict(Counter(missing) + num_late))
+                    self._record.update(left_out=dict(left + Counter(missing)))
                 self._engine.switch(switched)
                 done = self._record.update(state="done")
             _log.info("a model was activated", model=model.id, collections=switched, left_out=done.left_out)
@@ -281,7 +283,7 @@ class Activations:
         for name in self._behind(model_id):
             other = self._engine.store.other_model(name)
             if other is not None and other.id != model_id:
-                self._engine.drop_other(name)
+                self._engine.writes.drop_other(name)
 
     def _stage(self, model: ModelRef) -> list[str]:
         names = self._behind(model.id)
@@ -293,7 +295,7 @@ class Activations:
         """How many items the other generation has not, but for late ones, and how many a job has to try."""
         tried = self._tried(name)
         num_missing = num_untried = 0
-        for item in self._engine.others.all_missing(name):
+        for item in self._engine.writes.others.all_missing(name):
             if item.id in late.without_source.get(name, ()):
                 continue
             num_missing += 1
@@ -335,20 +337,17 @@ class Activations:
             self._told.wait(POLL_S)
             self._told.clear()
 
-    def _decision(self, missing: Mapping[str, int]) -> Policy | None:
-        """What is to become of items that cannot be encoded again; None if it is over before that is said."""
-        while not self._is_over():
-            assert self._record.current is not None
-            if not missing:
-                return "leave-out"
-            if self._record.current.missing != "ask":
-                return self._record.current.missing
-            if self._record.current.state != "waiting":
-                self._record.update(state="waiting", left_out=missing)
-                continue
+    def _wait_for_decision(self, missing: Mapping[str, int]) -> None:
+        """Wait until somebody has said what is to become of items that cannot be encoded, or it is over."""
+        self._record.update(state="waiting", left_out=missing)
+        while not self._is_over() and self._policy == "ask":
             self._told.wait()
             self._told.clear()
-        return None
+
+    @property
+    def _policy(self) -> Policy:
+        assert self._record.current is not None
+        return self._record.current.missing
 
     def _jobs(self) -> dict[str, Job]:
         """The jobs by collection, without those that were removed; waits for a ledger that is away."""

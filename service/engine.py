@@ -23,14 +23,12 @@ from index.protocol import (
     ModelRef,
     SearchResult,
     Store,
-    other_generation,
 )
 from service.active_model import ActiveModel
 from service.encoding.encoder import EncoderSettings, Observer
 from service.encoding.encoding import Encoding
 from service.knn import vote
 from service.models import ModelFolder
-from service.originals import KeptOriginals
 from service.queries import (
     Classification,
     Image,
@@ -41,12 +39,14 @@ from service.queries import (
     check_item,
     check_named,
     check_queries,
+    file_of,
     show_model,
     to_code,
     without_made_id,
 )
 from service.settings import Settings
-from service.successor import OtherGenerations, Recoded, file_of
+from service.successor import Recoded
+from service.writes import Writes, is_successors
 
 
 class Engine(ActiveModel):
@@ -64,9 +64,8 @@ class Engine(ActiveModel):
     ) -> None:
         """Take over `store`, which `close` closes. `model` is a name, an id or a path."""
         super().__init__(store, models, model, encoder_settings, observer)
-        self.others = OtherGenerations(store)
-        self.originals = KeptOriginals(store, keep_originals)
-        self.originals.settle()
+        self.writes = Writes(store, keep_originals)
+        self.writes.originals.recover()
 
     @classmethod
     def open(
@@ -77,14 +76,18 @@ class Engine(ActiveModel):
         Raises StoreLocked if another process owns the store, StoreCorrupt, BackendUnavailable.
         """
         store = EmbeddedStore.open(settings.data, owner_url=owner_url, num_threads=settings.threads)
-        return cls(
-            store,
-            ModelFolder(settings.models),
-            model=settings.model,
-            encoder_settings=settings.encoder_settings(),
-            observer=observer,
-            keep_originals=settings.keep_originals,
-        )
+        try:
+            return cls(
+                store,
+                ModelFolder(settings.models),
+                model=settings.model,
+                encoder_settings=settings.encoder_settings(),
+                observer=observer,
+                keep_originals=settings.keep_originals,
+            )
+        except BaseException:
+            store.close()
+            raise
 
     def close(self) -> None:
         """Finish what is being encoded, then give the store back."""
@@ -224,9 +227,7 @@ class Engine(ActiveModel):
         images = [item.image for item in items if item.image is not None]
         other = self.store.other_model(collection)
         # Codes of the model before would be lost there: whoever made them is told to encode again.
-        is_coming = self.successor is not None and other is not None and self.successor.model.id == other.id
-        is_for_other = is_coming and not images and other is not None and model == other.id
-        if is_for_other and other is not None:
+        if is_successors(other, self.successor) and not images and other is not None and model == other.id:
             bound = other
         encodings = iter(self._encode_for(images, bound, collection))
         if len(images) < len(items):
@@ -244,23 +245,27 @@ class Engine(ActiveModel):
                 made_ids[item_id] = position
             ready.append(Item(item_id, code, item.label, item.metadata, item.uri))
         provider = self.encoder.provider if images else ""
-        ids = [item.id for item in ready]
-        files = {item_id: file for item_id, item in zip(ids, items, strict=True) if (file := file_of(item))}
         try:
-            with (
-                self.originals.writing(collection, ready, files) as complete,
-                self.others.paired(collection) as other,
-            ):
-                if is_for_other:
-                    self.store.upsert(other_generation(collection), complete, bound)
-                    return ids
-                if other is not None:
-                    self.others.write(collection, other, self.successor, items, complete)
-                self.store.upsert(collection, complete, replace(bound, provider=provider))
-            self.keep_active()
+            self.upsert_encoded(
+                ready, collection, replace(bound, provider=provider), [file_of(item) for item in items]
+            )
         except InvalidItem as exc:
             raise without_made_id(exc, made_ids) from exc
-        return ids
+        return [item.id for item in ready]
+
+    def upsert_encoded(
+        self,
+        items: Sequence[Item],
+        collection: str,
+        model: ModelRef,
+        files: Sequence[bytes | None] | None = None,
+    ) -> None:
+        """Keep items whose codes `model` made, all or nothing, with their image files if they are to be kept.
+
+        Raises InvalidItem, ModelMismatch.
+        """
+        self.writes.upsert(collection, items, files or [None] * len(items), model, self.successor)
+        self.keep_active()
 
     def get(self, item_id: str, collection: str = DEFAULT_COLLECTION) -> Item:
         """One item. Raises NotFound."""
@@ -274,7 +279,7 @@ class Engine(ActiveModel):
         key = None
         # An item that is replaced meanwhile takes its file with it: then it is looked at again.
         while (item := self.get(item_id, collection)).original not in (None, key):
-            if (file := self.originals.read(collection, item)) is not None:
+            if (file := self.writes.originals.read(collection, item)) is not None:
                 return file
             key = item.original
         raise NotFound(
@@ -286,10 +291,8 @@ class Engine(ActiveModel):
         """Delete one item; durable when it returns. Raises NotFound."""
         if self._find(collection) is None:
             raise _no_item(item_id, collection)
-        with self.originals.deleting(collection, [item_id]), self.others.paired(collection) as other:
-            num_others = self.others.delete(collection, [item_id]) if other is not None else 0
-            if not self.store.delete(collection, [item_id]) and not num_others:
-                raise _no_item(item_id, collection)
+        if not self.writes.delete(collection, item_id):
+            raise _no_item(item_id, collection)
 
     def list_items(
         self, collection: str = DEFAULT_COLLECTION, after: str | None = None, limit: int = 100
@@ -324,7 +327,7 @@ class Engine(ActiveModel):
         Raises NotFound if it has no other generation.
         """
         self._find(name)
-        return self.others.missing(name, after)
+        return self.writes.others.missing(name, after)
 
     def fill(self, name: str, model: str, recoded: Sequence[Recoded]) -> int:
         """Put codes into a collection's other generation; returns how many items had not changed since.
@@ -335,18 +338,12 @@ class Engine(ActiveModel):
         other = self.store.other_model(name)
         if other is None or other.id != model:
             raise ModelMismatch(f"no codes of the model {model[:12]} are wanted for collection {name!r} now")
-        return self.others.fill(name, other, recoded)
-
-    def drop_other(self, name: str) -> None:
-        """Delete a collection's other generation, if there is one, and what was kept for it alone."""
-        self.others.drop(name)
-        self.originals.sweep(name)
+        return self.writes.others.fill(name, other, recoded)
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection and its items. Raises NotFound, InvalidQuery for a name that none can have."""
         check_collection_name(name)
-        with self.originals.locked(name):
-            self.store.delete_collection(name)
+        self.writes.delete_collection(name)
 
     def _find(self, name: str, is_written: bool = False) -> ModelRef | None:
         """The model that the collection is bound to.

@@ -5,17 +5,16 @@ An upload has no source to be encoded again from, so another model would have to
 outlives a crash.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 
 import structlog
 
 from contracts.errors import NotFound, StochConError
-from index.items import is_id
 from index.originals import Originals
 from index.protocol import Item, Store, other_generation
+from service.locks import NamedLocks
 
 _PAGE = 1000
 
@@ -29,48 +28,37 @@ class KeptOriginals:
         """`is_on`: whether files of new items are kept; those that are kept already stay in step anyway."""
         self._store = store
         self._is_on = is_on
-        self._lock = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks = NamedLocks()
 
-    def settle(self) -> None:
+    def recover(self) -> None:
         """Find out about what was under way when the store was last closed, or not closed."""
         for info in self._store.collections():
+            originals = self._store.originals(info.name)
+            if originals is None:
+                continue
             with self.locked(info.name):
-                originals = self._store.originals(info.name)
-                if originals is not None and (doubts := originals.doubts()):
-                    self._settle(info.name, originals, doubts)
+                if doubts := originals.doubts():
+                    self._resolve(info.name, originals, doubts)
+            if originals.sweep_is_due:
+                self._sweep(info.name)
 
-    def sweep(self, collection: str) -> None:
-        """Delete what no item names any more, once a generation was dropped that named it."""
-        after = 0
-        while True:
-            with self.locked(collection):
-                originals = self._store.originals(collection)
-                page = {} if originals is None else originals.page(after, _PAGE)
-                if originals is None or not page:
-                    return
-                self._settle(collection, originals, page)
-            after = max(page)
-
-    @contextmanager
-    def locked(self, collection: str) -> Iterator[None]:
+    def locked(self, collection: str) -> AbstractContextManager[bool]:
         """Nobody else changes originals of a collection, or what items name, until the block ends."""
-        with self._lock:
-            lock = self._locks.setdefault(collection, threading.Lock())
-        with lock:
-            yield
+        return self._locks.of(collection)
 
     @contextmanager
     def writing(
-        self, collection: str, items: Sequence[Item], files: Mapping[str, bytes]
+        self, collection: str, generation: str, items: Sequence[Item], files: Mapping[str, bytes]
     ) -> Iterator[Sequence[Item]]:
         """Keep image files, by id, of items that are written within; gives the items that name them.
 
-        An item without a file whose code stays the same keeps the file it had. When the block ends, however
-        it does, what no item names any more is deleted. Raises BackendUnavailable if a file cannot be kept.
+        `generation` is the one to write to; no id may be twice in `items`. An item without a file whose code
+        stays the same keeps the file it had there. When the block ends, however it does, what no item names
+        any more is deleted. Raises BackendUnavailable if a file cannot be kept.
         """
-        new = {id: file for id, file in files.items() if is_id(id)} if self._is_on else {}
-        with self._in_step(collection, [item.id for item in items], new) as (keys, before):
+        new = files if self._is_on else {}
+        with self._in_step(collection, [item.id for item in items], new) as (keys, generations):
+            before = generations.get(generation, {})
             if not keys and not before:
                 yield items
                 return
@@ -83,10 +71,24 @@ class KeptOriginals:
             yield
 
     @contextmanager
+    def dropping(self, collection: str) -> Iterator[None]:
+        """Delete what was kept for a generation alone that is dropped within."""
+        originals = self._store.originals(collection)
+        if originals is not None:
+            originals.sweep_is_due = True
+        yield
+        self._sweep(collection)
+
+    def read(self, collection: str, item: Item) -> bytes | None:
+        """The image file of an item, if it is kept. Raises StoreCorrupt."""
+        originals = self._store.originals(collection)
+        return None if originals is None or item.original is None else originals.read(item.original, item.id)
+
+    @contextmanager
     def _in_step(
         self, collection: str, ids: Sequence[str], new: Mapping[str, bytes]
-    ) -> Iterator[tuple[Mapping[str, int], Mapping[str, Item]]]:
-        """Keys of the new files by id, and the items that have had a file until now."""
+    ) -> Iterator[tuple[Mapping[str, int], Mapping[str, Mapping[str, Item]]]]:
+        """Keys of the new files by id, and the items of each generation by id, if any has had a file."""
         if not self._is_on and self._store.originals(collection) is None:
             yield {}, {}
             return
@@ -107,16 +109,11 @@ class KeptOriginals:
                 return
             keys = originals.add(new, had)
             try:
-                yield keys, generations.get(collection, {})
+                yield keys, generations
             finally:
-                self._settle(collection, originals, had | {key: id for id, key in keys.items()})
+                self._resolve(collection, originals, had | {key: id for id, key in keys.items()})
 
-    def read(self, collection: str, item: Item) -> bytes | None:
-        """The image file of an item, if it is kept."""
-        originals = self._store.originals(collection)
-        return None if originals is None or item.original is None else originals.read(item.original)
-
-    def _settle(self, collection: str, originals: Originals, doubts: Mapping[int, str]) -> None:
+    def _resolve(self, collection: str, originals: Originals, doubts: Mapping[int, str]) -> None:
         """Ask the catalogues which keys items name, and delete the others."""
         try:
             generations = self._generations(collection, list(set(doubts.values()))).values()
@@ -128,6 +125,21 @@ class KeptOriginals:
             originals.settle(named, unnamed)
         except StochConError as exc:
             _log.warning("originals stay in doubt until the next start", reason=str(exc))
+
+    def _sweep(self, collection: str) -> None:
+        """Resolve all that is kept, as if it were in doubt."""
+        after = 0
+        while True:
+            with self.locked(collection):
+                originals = self._store.originals(collection)
+                if originals is None:
+                    return
+                page = originals.page(after, _PAGE)
+                if not page:
+                    originals.sweep_is_due = False
+                    return
+                self._resolve(collection, originals, page)
+            after = max(page)
 
     def _generations(self, collection: str, ids: Sequence[str]) -> dict[str, dict[str, Item]]:
         """Those of the items that are there, by id, in each generation that is there."""

@@ -92,6 +92,8 @@ def check_item(item: NewItem, position: int) -> None:
     """Raise InvalidItem unless the item is exactly one of an image and a code, of texts within limits."""
     if (item.image is None) == (item.code is None):
         raise InvalidItem(f"item {position} must have exactly one of image and code")
+    if item.id is not None and not isinstance(item.id, str):
+        raise InvalidItem(f"item {position}: the id is {type(item.id).__name__}: give it as a string")
     for what, text, limit in (("label", item.label, MAX_LABEL_BYTES), ("uri", item.uri, MAX_URI_BYTES)):
         # What is no text, or no Unicode, the store refuses.
         if isinstance(text, str) and 4 * len(text) > limit:
@@ -151,3 +153,8 @@ def check_named(named: str | None, bound: ModelRef, active: ModelRef, collection
 def show_model(model: ModelRef) -> str:
     """A model in a message."""
     return f"{model.name} ({model.id[:12]}, {model.num_bits} bits)"
+
+
+def file_of(item: NewItem) -> bytes | None:
+    """The image file of an item, if it came with one."""
+    return item.image if isinstance(item.image, bytes) else item.file

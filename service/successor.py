@@ -12,7 +12,7 @@ write that nobody was told of, and never a stale code.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -23,8 +23,8 @@ from contracts.errors import BackendUnavailable, InvalidItem, NotFound
 from index.protocol import Item, ModelRef, Store, other_generation
 from service.encoding.encoder import Encoder
 from service.encoding.encoding import Encoding
+from service.locks import NamedLocks
 from service.models import ModelFile
-from service.queries import NewItem
 
 _PAGE = 1000
 _PAGES_AT_ONCE = 8
@@ -53,19 +53,21 @@ class Recoded:
 
 @dataclass(slots=True)
 class Late:
-    """Items that were written after the successor's generations were looked through, and are not in them."""
+    """What writes left behind since the successor's generations began to be looked through."""
 
     without_source: dict[str, set[str]] = field(default_factory=dict)
-    """Ids, by collection, of those that cannot be encoded again."""
-    look_again: bool = False
-    """There are others as well, or too many."""
+    """Ids, by collection, of items that cannot be encoded again."""
+    look_again: set[str] = field(default_factory=set)
+    """Collections in which there are others as well, or too many."""
 
     def add(self, collection: str, item: Item) -> None:
         """Count an item that was not missing before."""
+        if collection in self.look_again:
+            return
         ids = self.without_source.setdefault(collection, set())
-        if not has_source(item):
-            ids.add(item.id)
-        self.look_again |= has_source(item) or len(ids) > _MAX_LATE
+        ids.add(item.id)
+        if has_source(item) or len(ids) > _MAX_LATE:
+            self.look_again.add(collection)
 
 
 class OtherGenerations:
@@ -74,11 +76,11 @@ class OtherGenerations:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks = NamedLocks()
         self._late = Late()
 
-    def count_late(self) -> "Late":
-        """Count from now on, and return where: what writes that come could not bring into the successor's."""
+    def note_late(self) -> Late:
+        """Begin to note what writes leave behind, and return where."""
         with self._lock:
             self._late = Late()
             return self._late
@@ -89,12 +91,12 @@ class OtherGenerations:
         if self._store.other_model(collection) is None:
             yield None
             return
-        with self._lock_of(collection):
+        with self._locks.of(collection):
             yield self._store.other_model(collection)
 
     def drop(self, collection: str) -> None:
         """Delete the other generation, if there is one; writes to the pair wait, and nothing else does."""
-        with self._lock_of(collection):
+        with self._locks.of(collection):
             self._store.drop_other(collection)
 
     def write(
@@ -102,32 +104,30 @@ class OtherGenerations:
         collection: str,
         other: ModelRef,
         successor: Successor | None,
-        items: Sequence[NewItem],
-        current: Sequence[Item],
+        items: Sequence[Item],
+        files: Mapping[str, bytes],
     ) -> None:
         """Bring what is about to be written to the current generation into the other one, within `paired`.
 
-        `current` are the items with their codes by the current model, in the order of `items`.
+        `items` have their codes by the current model; `files` are image files by id, where there are any.
         """
         theirs: list[Item] = []
         is_coming = successor is not None and successor.model.id == other.id
         if successor is not None and is_coming:
-            with_image = [(item, mine) for item, mine in zip(items, current, strict=True) if file_of(item)]
+            with_image = [item for item in items if item.id in files]
             try:
-                encodings = list(
-                    successor.encoder.encode_many(file_of(item) or b"" for item, _ in with_image)
-                )
+                encodings = list(successor.encoder.encode_many(files[item.id] for item in with_image))
             except BackendUnavailable as exc:
                 # No reason to refuse the write: the activation will fail of it, or find what is missing.
                 _log.warning("the model that is being activated does not encode", reason=str(exc))
                 encodings = []
             theirs = [
-                replace(mine, code=encoding.code)
-                for (_, mine), encoding in zip(with_image, encodings, strict=False)
+                replace(item, code=encoding.code)
+                for item, encoding in zip(with_image, encodings, strict=False)
                 if isinstance(encoding, Encoding)
             ]
         written = {item.id for item in theirs}
-        left = [item for item in current if item.id not in written]
+        left = [item for item in items if item.id not in written]
         if theirs:
             self._store.upsert(other_generation(collection), theirs, other)
         if left:
@@ -176,16 +176,21 @@ class OtherGenerations:
             found += [item for item, their in zip(page, theirs, strict=True) if their is None]
         return found, after
 
-    def num_missing(self, late: Late) -> "Counter[str]":
-        """How many late items without a source are not in the successor's generations even now."""
-        found: Counter[str] = Counter()
-        for collection, ids in late.without_source.items():
+    def count_late(self, late: Late) -> Counter[str]:
+        """How many late items are missing even now, by collection; asks about each of them once."""
+        with self._lock:
+            found, late.without_source = late.without_source, {}
+        counts: Counter[str] = Counter()
+        for collection, ids in found.items():
             with suppress(NotFound):  # It was deleted.
                 mine = self._store.get(collection, list(ids))
                 theirs = self._store.get(other_generation(collection), list(ids))
-                pairs = zip(mine, theirs, strict=True)
-                found[collection] = sum(item is not None and their is None for item, their in pairs)
-        return +found
+                missing = [item for item, their in zip(mine, theirs, strict=True) if item and not their]
+                counts[collection] = len(missing)
+                # A write that failed has taken its items out of the generation, and they are as they were.
+                if any(map(has_source, missing)):
+                    late.look_again.add(collection)
+        return +counts
 
     def all_missing(self, collection: str) -> Iterator[Item]:
         """All items that the other generation has not, by id, some thousands looked at in each step."""
@@ -205,16 +210,7 @@ class OtherGenerations:
                 if mine is None or their is not None or has_source(item):
                     self._late.add(collection, item)
 
-    def _lock_of(self, collection: str) -> threading.Lock:
-        with self._lock:
-            return self._locks.setdefault(collection, threading.Lock())
-
 
 def has_source(item: Item) -> bool:
     """Whether an item may be encoded again."""
     return item.uri is not None or item.original is not None
-
-
-def file_of(item: NewItem) -> bytes | None:
-    """The image file of an item, if it came with one."""
-    return item.image if isinstance(item.image, bytes) else item.file

@@ -95,7 +95,7 @@ class LocalBackend:
         return self._engine.list_items(collection, after, limit)
 
     def upsert(self, collection: str, items: Sequence[Item], model: ModelRef) -> None:
-        self._engine.store.upsert(collection, items, model)
+        self._engine.upsert_encoded(items, collection, model)
 
     def put(self, collection: str, item: NewItem) -> None:
         image = None if item.image is None else to_bytes(item.image)

@@ -5,7 +5,7 @@ Their images are what the service has kept of them, or else what their URIs lead
 
 from collections.abc import Callable, Iterator, Sequence
 
-from contracts.errors import NotFound, StochConError
+from contracts.errors import NotFound, StochConError, StoreCorrupt
 from index.protocol import Item
 from service.jobs.job import Counts, JobFailure
 from service.jobs.ledger import Lease, Ledger, Scanned, cut
@@ -47,13 +47,12 @@ def reencode(
     assert lease.spec.reencode is not None
     ids = [str(place) for place in lease.places]
     failures: list[JobFailure] = []
-    num_done = num_gone = 0
+    num_done = 0
     for start in range(0, len(ids), _BATCH):
         if should_stop():
             return None
         batch = ids[start : start + _BATCH]
         items = [item for item in store.get_many(lease.spec.collection, batch) if item is not None]
-        num_gone += len(batch) - len(items)  # Deleted since the scan.
         read: list[tuple[Item, bytes]] = []
         for item, data in _read(items, lease.spec.collection, store, reader):
             if isinstance(data, str):
@@ -65,24 +64,32 @@ def reencode(
         if done:
             store.fill(lease.spec.collection, lease.spec.reencode, done)
         num_done += len(done)
+    num_gone = len(ids) - num_done - len(failures)  # Replaced or deleted since the scan.
     return Counts(added=num_done, skipped=num_gone, failed=len(failures)), failures
 
 
 def _read(
     items: Sequence[Item], collection: str, store: RemoteBackend, reader: UriReader
 ) -> Iterator[tuple[Item, bytes | str]]:
-    """The items with their image files, or with the reason why there is none."""
+    """The items with their image files, or with the reason why there is none.
+
+    Without those that were replaced or deleted just now: they will be looked at again.
+    """
     by_uri = []
     for item in items:
+        reason = NO_SOURCE
         if item.original is not None:
             try:
                 yield item, store.original(collection, item.id)
-            except NotFound as exc:
-                yield item, str(exc)  # Replaced or deleted just now: it is looked at again.
-        elif item.uri is not None:
+                continue
+            except (NotFound, StoreCorrupt) as exc:
+                if store.get_many(collection, [item.id]) != [item]:
+                    continue
+                reason = str(exc)
+        if item.uri is not None:
             by_uri.append(item)
         else:
-            yield item, NO_SOURCE
+            yield item, reason
     yield from zip(by_uri, reader.read_many([str(item.uri) for item in by_uri]), strict=True)
 
 

@@ -20,6 +20,9 @@ _POLL_MS = 3
 whoever writes time and again would keep others out for good; here it begins anew."""
 
 
+_REMEDY = "stop the service and its workers, move the file away, and submit its jobs again"
+
+
 class LedgerFile:
     """A connection that threads use in turn. All see each other's transactions whole."""
 
@@ -27,10 +30,10 @@ class LedgerFile:
         """Open the file, making it if need be. Raises StoreCorrupt, BackendUnavailable."""
         self._path = path
         self._lock = threading.Lock()
-        with translated(path):
+        with translated(path, _REMEDY):
             self.connection = connect(path, "rwc")
         try:
-            with translated(path):
+            with translated(path, _REMEDY):
                 self.connection.execute(f"PRAGMA busy_timeout = {_POLL_MS}")
                 self._insist("PRAGMA journal_mode = TRUNCATE")
                 self.connection.execute("PRAGMA synchronous = FULL")
@@ -47,7 +50,7 @@ class LedgerFile:
     @contextmanager
     def writing(self) -> Iterator[Sql]:
         """A transaction: committed durably when the block ends, undone when it raises."""
-        with self._lock, translated(self._path):
+        with self._lock, translated(self._path, _REMEDY):
             try:
                 # Readers take the same lock: it is held for milliseconds, and nobody has to wait in vain
                 # because of a transaction that turned from reading to writing.

@@ -42,7 +42,13 @@ _ITEM_PATH, _ORIGINAL_PATH = b"/items/", b"/originals/"
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
-_NO_SCRIPTS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+_AS_FILE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Whoever sent it chose what is in it, and a browser would show it as a page of this service. Pages of others
+may not show it at all."""
 
 Place = Annotated[ItemParameters, Query()]
 
@@ -132,8 +138,7 @@ async def get_original(item_id: str, request: Request, place: Place) -> Response
     """The image file of one item, as it was sent, from a service that keeps them."""
     context = context_of(request)
     file = await context.call(context.engine.original, _id_of(request, _ORIGINAL_PATH), place.collection)
-    # Whoever sent it chose what is in it, and a browser shows it as a page of this service.
-    return Response(file, media_type=media_type(file), headers=_NO_SCRIPTS)
+    return Response(file, media_type=media_type(file), headers=_AS_FILE)
 
 
 @router.delete("/items/{item_id:path}", response_model=None, status_code=204)

@@ -121,7 +121,7 @@ def test_readers_that_overlap_without_end_do_not_let_the_wal_grow_without_end(
 def test_errors_of_sqlite_become_ours(code: int, error: type[Exception]) -> None:
     original = sqlite3.OperationalError("it said so")
     original.sqlite_errorcode = code
-    with pytest.raises(error, match="it said so"), translated(Path("catalog.sqlite")):
+    with pytest.raises(error, match="it said so"), translated(Path("catalog.sqlite"), "restore it"):
         raise original
 
 

@@ -1,5 +1,6 @@
 """Image files beside the catalogues."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import BackendUnavailable, StoreCorrupt
-from index.originals import OriginalFiles, Originals, OriginalsInfo
+from index.originals import Originals, OriginalsFolder, OriginalsInfo
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ def test_files_come_back_and_are_counted(originals: Originals, tmp_path: Path) -
     assert originals.info() == OriginalsInfo(3, 3_000_003)
     originals.close()
     again = Originals(tmp_path / "c.sqlite")
-    assert [again.read(keys[name]) for name in "abc"] == [b"one", b"", bytes(3_000_000)]
-    assert again.read(99) is None
+    assert [again.read(keys[name], name) for name in "abc"] == [b"one", b"", bytes(3_000_000)]
+    assert again.read(99, "a") is None
+    assert again.read(keys["a"], "b") is None, "it is of another item"
     assert again.info() == OriginalsInfo(3, 3_000_003)
     again.close()
 
@@ -40,7 +42,7 @@ def test_keys_stay_in_doubt_until_they_are_settled_and_are_never_used_again(orig
     assert originals.doubts() == {first["a"]: "a", first["b"]: "b"}
     originals.settle([first["a"]], [first["b"]])
     assert originals.doubts() == {}
-    assert originals.read(first["b"]) is None
+    assert originals.read(first["b"], "b") is None
     second = originals.add({"a": b"three"}, [first["a"]])
     assert second["a"] not in first.values()
     assert originals.doubts() == {first["a"]: "a", second["a"]: "a"}
@@ -49,23 +51,24 @@ def test_keys_stay_in_doubt_until_they_are_settled_and_are_never_used_again(orig
 
 
 def test_every_fault_is_found(originals: Originals, tmp_path: Path) -> None:
-    keys = set(originals.add({name: name.encode() for name in "abc"}, []).values())
+    kept = originals.add({name: name.encode() for name in "abc"}, [])
+    keys = set(kept.values())
     assert originals.check_files() == []
     assert originals.check_names(set()) == [], "those in doubt may be of no item yet"
     originals.settle(keys, [])
     assert originals.check_names(keys) == []
     (missing,) = originals.check_names({*keys, 99})
-    (needless,) = originals.check_names(keys - {1})
+    (needless,) = originals.check_names(keys - {kept["a"]})
     assert "1 originals that items name are not there" in missing
     assert "1 originals are of no item" in needless
-    damage(tmp_path / "c.sqlite", "UPDATE originals SET file = x'00' WHERE key = 2")
+    damage(tmp_path / "c.sqlite", "UPDATE originals SET file = x'00' WHERE id = 'b'")
     damage(tmp_path / "c.sqlite", "UPDATE state SET num_files = 7")
     (fault,) = originals.check_files()
-    assert "original 2 is not what was written" in fault
+    assert f"original {kept['b']} is not what was written" in fault
     (counted,) = originals.check_names(keys)
     assert "7" in counted
-    with pytest.raises(StoreCorrupt, match="original 2"):
-        originals.read(2)
+    with pytest.raises(StoreCorrupt, match="not what was written"):
+        originals.read(kept["b"], "b")
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -79,27 +82,59 @@ def test_a_closed_one_says_so(originals: Originals) -> None:
     with pytest.raises(BackendUnavailable):
         originals.add({"a": b"one"}, [])
     with pytest.raises(BackendUnavailable):
-        originals.read(1)
+        originals.read(1, "a")
 
 
-def test_those_of_collections_that_are_gone_are_deleted(tmp_path: Path) -> None:
-    files = OriginalFiles(tmp_path)
-    files.keep_only([])
-    assert files.of("a") is None
+def test_no_key_is_used_again_by_a_file_in_the_place_of_a_lost_or_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+
+    def add() -> int:
+        opened = Originals(path)
+        (key,) = opened.add({"a": b"file"}, []).values()
+        opened.close()
+        return key
+
+    seen = {add()}
+    shutil.copy(path, tmp_path / "backup")
+    seen.add(add())
+    path.unlink()
+    seen.add(add())
+    shutil.copy(tmp_path / "backup", path)
+    seen.add(add())
+    assert len(seen) == 4
+
+
+def test_what_a_crash_left_is_cleared_up_and_what_is_not_ours_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = OriginalsFolder(tmp_path)
+    folder.open([])
+    assert folder.of("a") is None
     assert not (tmp_path / "originals").exists()
     for name in "abc":
-        made = files.of(name, make=True)
+        made = folder.of(name, make=True)
         assert made is not None
-        assert made is files.of(name)
+        assert made is folder.of(name)
         made.add({"x": b"file"}, [])
-    files.delete("a")
-    assert files.of("a") is None
-    files.close()
-    (tmp_path / "originals" / ".new-1234").write_bytes(b"cut off")
-    files = OriginalFiles(tmp_path)
-    files.keep_only(["b"])
-    assert [path.name for path in (tmp_path / "originals").iterdir()] == ["b.sqlite"]
-    kept = files.of("b")
+    with folder.removing("a"):
+        assert folder.of("a") is None
+    with pytest.raises(OSError, match="cannot"), folder.removing("b"):
+        raise OSError("the collection cannot be deleted")
+    folder.close()
+    with pytest.raises(BackendUnavailable):
+        folder.of("b")
+    originals = tmp_path / "originals"
+    assert sorted(path.name for path in originals.iterdir()) == ["b.sqlite", "c.sqlite"]
+    (originals / ".new-1234").write_bytes(b"cut off")
+    (originals / "b.sqlite").rename(originals / ".deleted-b.sqlite")  # Its collection is still there.
+    (originals / ".deleted-gone.sqlite").write_bytes(b"its collection is not")
+    folder = OriginalsFolder(tmp_path)
+    folder.open(["b"])
+    names = {path.name.removesuffix("-wal").removesuffix("-shm") for path in originals.iterdir()}
+    assert names == {"b.sqlite", "c.sqlite"}
+    assert "c.sqlite is left alone" in caplog.text
+    kept = folder.of("b")
     assert kept is not None
     assert kept.info() == OriginalsInfo(1, 4)
-    files.close()
+    assert folder.of("c") is None
+    folder.close()

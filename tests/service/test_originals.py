@@ -32,11 +32,11 @@ class Kept:
     def open(self, is_on: bool) -> None:
         self.store = EmbeddedStore.open(self.folder, num_threads=1, segment_slots=64)
         self.kept = KeptOriginals(self.store, is_on)
-        self.kept.settle()
+        self.kept.recover()
 
     def write(self, items: dict[str, bytes], files: dict[str, bytes], is_on: bool) -> None:
         ready = [Item(id, code) for id, code in items.items()]
-        with self.kept.writing("c", ready, files) as complete:
+        with self.kept.writing("c", "c", ready, files) as complete:
             if self.other_files is not None:
                 # As `OtherGenerations.write`: images reach both, codes only the current one.
                 both = [item for item in complete if item.id in files]
@@ -55,9 +55,11 @@ class Kept:
     def write_other(self, id: str) -> None:
         """A code of the model that is being activated."""
         assert self.other_files is not None
-        with self.kept.writing("c", [Item(id, bytes(8))], {}) as complete:
-            self.store.upsert(other_generation("c"), complete, MODELS[self.other_model])
-        self.other_files[id] = self.files.get(id) if self.codes.get(id) == bytes(8) else None
+        other = other_generation("c")
+        (before,) = self.store.get(other, [id])
+        with self.kept.writing("c", other, [Item(id, bytes(8))], {}) as complete:
+            self.store.upsert(other, complete, MODELS[self.other_model])
+        self.other_files[id] = self.other_files[id] if before and before.code == bytes(8) else None
 
     def delete(self, id: str) -> None:
         with self.kept.deleting("c", [id]):
@@ -70,8 +72,8 @@ class Kept:
 
     def stage(self) -> None:
         self.other_model = (self.model + 1) % len(MODELS)
-        self.store.drop_other("c")
-        self.kept.sweep("c")
+        with self.kept.dropping("c"):
+            self.store.drop_other("c")
         self.store.stage("c", MODELS[self.other_model])
         self.other_files = {}
 
@@ -136,8 +138,8 @@ def test_every_item_has_its_file_and_no_file_is_left_over(tmp_path: Path, seed: 
         else:
             site.switch()
         site.check()
-    site.store.drop_other("c")
-    site.kept.sweep("c")
+    with site.kept.dropping("c"):
+        site.store.drop_other("c")
     site.other_files = None
     site.check()
     info = site.store.collection("c")
@@ -149,10 +151,13 @@ def test_every_item_has_its_file_and_no_file_is_left_over(tmp_path: Path, seed: 
 def test_a_write_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
     site = Kept(tmp_path)
     site.write({"a": b"12345678"}, {"a": b"first"}, True)
-    with pytest.raises(InvalidItem), site.kept.writing("c", [Item("a", b"short")], {"a": b"second"}) as items:
+    with (
+        pytest.raises(InvalidItem),
+        site.kept.writing("c", "c", [Item("a", b"short")], {"a": b"second"}) as items,
+    ):
         site.store.upsert("c", items, MODELS[0])
     site.check()
-    with site.kept.writing("new", [], {"a": b"never written"}):
+    with site.kept.writing("new", "new", [], {"a": b"never written"}):
         pass
     assert [info.num_originals for info in site.store.collections()] == [1]
     site.store.close()
@@ -170,13 +175,43 @@ def test_files_go_with_their_collection(tmp_path: Path) -> None:
     site.store.close()
 
 
+def test_a_collection_that_is_moved_away_finds_its_files_when_it_comes_back(tmp_path: Path) -> None:
+    site = Kept(tmp_path)
+    site.write({"a": b"12345678"}, {"a": b"file"}, True)
+    site.store.close()
+    (tmp_path / "collections" / "c").rename(tmp_path / "c")
+    site.open(is_on=True)
+    assert site.store.collections() == []
+    site.store.close()
+    (tmp_path / "c").rename(tmp_path / "collections" / "c")
+    site.open(is_on=True)
+    site.check()
+    site.store.close()
+
+
+def test_files_that_were_lost_are_missed_and_never_mistaken_for_others(tmp_path: Path) -> None:
+    site = Kept(tmp_path)
+    site.write({"a": b"12345678"}, {"a": b"file"}, True)
+    site.store.close()
+    (tmp_path / "originals" / "c.sqlite").unlink()
+    site.open(is_on=True)
+    site.write({"b": b"87654321"}, {"b": b"other"}, True)
+    items = site.store.list_items("c")
+    assert {item.id: site.kept.read("c", item) for item in items} == {"a": None, "b": b"other"}
+    (fault,) = site.store.verify()
+    assert "1 originals that items name are not there" in fault
+    site.delete("a")
+    site.check()
+    site.store.close()
+
+
 # The process kills itself before or after a step, so that each order of steps is met for certain.
 CRASH = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
 from index.embedded import EmbeddedStore
-from index.originals import OriginalFiles, Originals
-from index.protocol import Item, ModelRef
+from index.originals import Originals, OriginalsFolder
+from index.protocol import Item, ModelRef, other_generation
 from service.originals import KeptOriginals
 
 owner, name = sys.argv[2].rsplit(".", 1)
@@ -186,7 +221,7 @@ store = EmbeddedStore.open(Path(sys.argv[1]), num_threads=1, segment_slots=64)
 kept = KeptOriginals(store, True)
 
 def write(code, files):
-    with kept.writing("c", [Item("a", code), Item("b", code)], files) as items:
+    with kept.writing("c", "c", [Item("a", code), Item("b", code)], files) as items:
         store.upsert("c", items, model)
 
 write(b"11111111", {"a": b"a1", "b": b"b1"})
@@ -197,7 +232,8 @@ def die(*args, **options):
         step(*args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(eval(owner), name, die)
+if action != "drop other":
+    setattr(eval(owner), name, die)
 if action == "images":
     write(b"22222222", {"a": b"a2", "b": b"b2"})
 elif action == "codes":
@@ -208,6 +244,15 @@ elif action == "delete":
 elif action == "drop":
     with kept.locked("c"):
         store.delete_collection("c")
+elif action == "drop other":
+    # Image files that only the other generation names.
+    other = ModelRef("1", "1", 64)
+    store.stage("c", other)
+    with kept.writing("c", other_generation("c"), [Item("c", b"11111111")], {"c": b"c1"}) as items:
+        store.upsert(other_generation("c"), items, other)
+    setattr(eval(owner), name, die)
+    with kept.dropping("c"):
+        store.drop_other("c")
 os._exit(7)
 """
 
@@ -227,8 +272,11 @@ CODES = {"a": (b"22222222", None), "b": (b"22222222", None)}
         ("EmbeddedStore.upsert", "after", "codes", CODES),
         ("Originals.add", "after", "delete", BEFORE),
         ("EmbeddedStore.delete", "after", "delete", {}),
-        ("OriginalFiles.delete", "before", "drop", None),
-        ("OriginalFiles.delete", "after", "drop", None),
+        ("Path.rename", "after", "drop", BEFORE),
+        ("shutil.rmtree", "before", "drop", None),
+        ("Path.unlink", "before", "drop", None),
+        ("EmbeddedStore.drop_other", "after", "drop other", BEFORE),
+        ("Originals.page", "before", "drop other", BEFORE),
     ],
 )
 def test_a_crash_at_each_step_leaves_each_item_its_file(
@@ -240,7 +288,7 @@ def test_a_crash_at_each_step_leaves_each_item_its_file(
     assert crashed.returncode == -signal.SIGKILL
     with EmbeddedStore.open(tmp_path, num_threads=1) as store:
         kept = KeptOriginals(store, True)
-        kept.settle()
+        kept.recover()
         assert store.verify() == []
         if expected is None:
             assert store.collections() == []
