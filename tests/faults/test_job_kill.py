@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -33,14 +34,19 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
+@pytest.fixture(scope="module")
+def made_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "images"
     for number in range(NUM_IMAGES):
         path = folder / f"{number % 7}" / f"{number:04d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(seed=number, width=48, height=48))
     return folder
+
+
+@pytest.fixture
+def images(made_images: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made_images, tmp_path / "images")
 
 
 class Site:
@@ -185,7 +191,7 @@ def test_a_killed_redis_is_waited_for(tmp_path: Path, models: Path, images: Path
         for _ in range(2):
             site.start_worker()
         for share in (1, 3):
-            wait_until(lambda share=share: site.ledger.job(job_id).counts.added > share * NUM_IMAGES // 5, 60)
+            wait_until(lambda share=share: site.ledger.job(job_id).counts.settled > share * NUM_IMAGES // 5, 60)
             redis.kill()
             with pytest.raises(BackendUnavailable):
                 site.ledger.job(job_id)
