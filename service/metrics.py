@@ -6,6 +6,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from contracts.errors import ERRORS_BY_SLUG
 from index.protocol import CollectionInfo
 from service.drift import Baseline
 from service.encoding.encoding import Encoding
@@ -35,6 +36,9 @@ class Metrics:
         self._errors = Counter(
             "stochcon_errors_total", "Problems answered, by type.", ["slug"], registry=registry
         )
+        for slug in ERRORS_BY_SLUG:
+            # From 0 on: Prometheus sees no increase in a counter that begins with 1.
+            self._errors.labels(slug)
         self._images = Counter(
             "stochcon_images_total",
             "Images answered: ok, or the type of problem.",

