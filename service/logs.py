@@ -6,8 +6,11 @@ import sys
 import structlog
 
 
-def configure_logs(level: int = logging.INFO) -> None:
-    """Send everything that is logged, by structlog or by `logging`, to standard error."""
+def configure_logs(level: int = logging.INFO, for_people: bool | None = None) -> None:
+    """Send everything that is logged, by structlog or by `logging`, to standard error.
+
+    `for_people` makes it lines for people or not, wherever standard error goes.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -15,8 +18,8 @@ def configure_logs(level: int = logging.INFO) -> None:
     ]
     is_terminal = sys.stderr.isatty()
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if is_terminal
+        [structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)]
+        if (is_terminal if for_people is None else for_people)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(

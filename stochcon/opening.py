@@ -1,5 +1,6 @@
 """Which backend a verb gets: a service that was named, a store opened here, or the service that has it."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,10 @@ def open_store(data: Path | None, models: Path | None, api_key: str | None, *, m
             f"there is no store in {settings.data}: index images first, or name another folder with --data"
         )
     from service.engine import Engine
+    from service.logs import configure_logs
     from stochcon.local import LocalBackend
 
+    configure_logs(logging.WARNING, for_people=True)
     try:
         return LocalBackend(Engine.open(settings))
     except StoreLocked as exc:

@@ -13,7 +13,15 @@ from typing import Any, Self
 
 import httpx2
 
-_COMMAND = "from service.server import run; from service.settings import Settings; run(Settings())"
+# Without the garbage collector the imports take a fifth less time, and there are many servers to start.
+_COMMAND = """
+import gc
+gc.disable()
+from service.server import run
+from service.settings import Settings
+gc.enable()
+run(Settings())
+"""
 _START_S = 60.0
 
 

@@ -12,14 +12,11 @@ from tests.server_process import wait_until
 from tests.tiny_images import write_parquet
 
 
-@pytest.fixture(params=["store opened here", "running service found by its lock", "service named by URL"])
+@pytest.fixture(params=["store opened here", "running service found by its lock"])
 def reached(request, stochcon, serve):
-    """Each way in which a command reaches the store."""
-    if request.param == "store opened here":
-        return stochcon
-    service = serve()
-    if request.param == "service named by URL":
-        stochcon.environment["STOCHCON_URL"] = service.url
+    """Each way in which a command reaches the store, but for the URL of a service."""
+    if request.param != "store opened here":
+        serve()
     return stochcon
 
 

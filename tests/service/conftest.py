@@ -1,10 +1,8 @@
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-import structlog
 
 from tests.server_process import ServerProcess
 from tests.tiny_model import write_tiny_model
@@ -38,16 +36,6 @@ def locked_server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 def client(server: ServerProcess) -> Iterator[httpx2.Client]:
     with server.client() as opened:
         yield opened
-
-
-@pytest.fixture
-def own_logs() -> Iterator[None]:
-    """Lets a test configure the logs of this process, and puts them back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 @pytest.fixture

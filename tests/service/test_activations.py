@@ -15,9 +15,16 @@ from contracts.codes import pack_logits
 from contracts.errors import Conflict, ModelMismatch
 from contracts.manifest import Preprocessing
 from contracts.pixels import load_pixels
+from service.jobs.opening import open_ledger
+from service.jobs.roots import Roots
 from service.schemas import ActivationAnswer, ModelsAnswer
+from service.settings import Settings
 from stochcon import Client
+from stochcon.encoders import Encoders
+from stochcon.remote import RemoteBackend
 from stochcon.results import ActivationInfo, NewItem
+from stochcon.shards import Shards
+from stochcon.worker import Worker
 from tests.image_files import png
 from tests.server_process import ServerProcess, wait_until
 from tests.service.http_answers import answer, problem
@@ -43,12 +50,26 @@ class Site:
         self.new = next(info.id for info in self.client.models() if info.name == "new")
 
     def start(self, **settings: object) -> None:
+        data = self.folder / "data"
         self.server = ServerProcess(
-            self.folder / "data", self.models, roots=self.images, api_key="key", **settings
+            data, self.models, roots=self.images, workers=0, api_key="key", **settings
         )
         self.client = Client(self.server.url, "key")
+        self.ledger = open_ledger(data, None)
+        self.encoders = Encoders(
+            Settings(models=self.models, provider="cpu", threads=1, roots=(str(self.images),)), capacity=3
+        )
+        shards = Shards(RemoteBackend(self.client), self.encoders, Roots((str(self.images),)))
+        # In this process, since another takes seconds to start.
+        self.worker = Worker(self.ledger, shards, "here")
+        self.work = threading.Thread(target=self.worker.run)
+        self.work.start()
 
     def kill(self) -> None:
+        self.worker.stop()
+        self.work.join(30)
+        self.encoders.close()
+        self.ledger.close()
         self.client.close()
         self.server.kill()
 

@@ -1,7 +1,6 @@
 """A scan that is cut off between any two of its calls, and gone on with by another worker."""
 
 import os
-import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 
 from service.jobs.job import Counts, JobSpec, Place
 from service.jobs.ledger import Lease
-from service.jobs.opening import open_ledger
 from service.jobs.roots import Roots
+from service.jobs.sqlite_ledger import SqliteLedger
 from service.settings import Settings
 from stochcon import Client
 from stochcon.encoders import Encoders
@@ -66,7 +65,11 @@ def test_each_place_and_each_failure_is_found_once(
     for name in NAMES:
         (root / os.fsdecode(name)).touch()
     places: list[Place] = []
-    with closing(open_ledger(data, None)) as ledger, Client("http://127.0.0.1:9") as client:
+    now = 1e9
+    with (
+        closing(SqliteLedger(data / "jobs.sqlite", lambda: now)) as ledger,
+        Client("http://127.0.0.1:9") as client,
+    ):
         # Nobody is at that address: a scan asks no service.
         shards = Shards(
             RemoteBackend(client), Encoders(Settings(models=tmp_path), capacity=1), Roots((str(root),))
@@ -78,13 +81,13 @@ def test_each_place_and_each_failure_is_found_once(
             ledger.complete(lease, Counts(added=len(lease.places)))
 
         dying: Any = KilledAfter(ledger, num_calls)
-        for worker, lease_s in ((dying, 0.05), (ledger, 60)):
-            while (lease := ledger.lease("worker", lease_s)) is not None and not lease.is_scan:
+        for worker in (dying, ledger):
+            while (lease := ledger.lease("worker", 60)) is not None and not lease.is_scan:
                 index(lease)
             if lease is not None:
                 with suppress(Killed):
                     shards.do(worker, lease, lambda: False)
-            time.sleep(0.06)  # What the dead worker had runs out.
+            now += 61  # What the dead worker had runs out.
         while (lease := ledger.lease("worker", 60)) is not None:
             index(lease)
         job = ledger.job(job_id)
