@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 
-# Without the garbage collector the imports take a fifth less time, and there are many servers to start.
+# Without the garbage collector the imports take a tenth less time, and there are many servers to start.
 _COMMAND = """
 import gc
 gc.disable()

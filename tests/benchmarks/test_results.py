@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.results import Images, command_of, table
+from benchmarks.results import Images, command_of, main, table
 from tests.tiny_images import make_png, write_parquet
 from trainer.catalogue import entries
 
@@ -25,9 +26,25 @@ def cifar10(tmp_path: Path) -> Path:
     return folder
 
 
+Run = Callable[..., tuple[int, str]]
+"""Exit code, and what was printed."""
+
+
+def arguments(cifar10: Path, out: Path, *options: str) -> list[str]:
+    return [
+        "results",
+        "--cifar10",
+        str(cifar10),
+        "--tiny-imagenet",
+        str(cifar10),
+        "--out",
+        str(out),
+        *options,
+    ]
+
+
 def start(cifar10: Path, out: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "benchmarks.results", "--cifar10", str(cifar10)]
-    command += ["--tiny-imagenet", str(cifar10), "--out", str(out), *options]
+    command = [sys.executable, "-m", "benchmarks.results", *arguments(cifar10, out, *options)[1:]]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     )
@@ -55,7 +72,24 @@ def test_the_table_has_a_recipe_and_an_own_name_and_product_for_each_task(cifar1
         assert {f"head-{system}-0", f"head-{system}-1"} <= set(names)
 
 
-def test_a_killed_table_goes_on_and_what_is_done_is_not_done_again(cifar10: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The same in this process, for what trains nothing: to import torch takes seconds."""
+
+    def call(cifar10: Path, out: Path, *options: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", arguments(cifar10, out, *options))
+        try:
+            main()
+        except SystemExit as exc:
+            return int(exc.code or 0), capsys.readouterr().out
+        return 0, capsys.readouterr().out
+
+    return call
+
+
+def test_a_killed_table_goes_on_and_what_is_done_is_not_done_again(
+    cifar10: Path, tmp_path: Path, run_here: Run
+) -> None:
     out, name = tmp_path / "out", "head-supervised-0"
     process = start(cifar10, out, "--only", name)
     deadline = time.monotonic() + 240
@@ -73,23 +107,23 @@ def test_a_killed_table_goes_on_and_what_is_done_is_not_done_again(cifar10: Path
     assert record["steps"] == record["num_steps"] == 8
     assert record["classes"] == ["red", "green", "blue"]
     assert "test_top1" in (out / name / "metrics.jsonl").read_text()
-    assert run(cifar10, out, "--only", name) == (0, "")
+    assert run_here(cifar10, out, "--only", name) == (0, "")
 
-    assert run(cifar10, out, "--collect", str(tmp_path / "kept")) == (0, "")
+    assert run_here(cifar10, out, "--collect", str(tmp_path / "kept")) == (0, "")
     kept = [path.relative_to(tmp_path / "kept") for path in (tmp_path / "kept").rglob("*") if path.is_file()]
     assert set(kept) == {Path(name, "run.json"), Path(name, "metrics.jsonl")}
 
 
-def test_a_run_without_weights_is_done_as_long_as_nothing_needs_them(cifar10: Path, tmp_path: Path) -> None:
+def test_a_run_without_weights_is_done_as_long_as_nothing_needs_them(
+    cifar10: Path, tmp_path: Path, run_here: Run
+) -> None:
     folder = tmp_path / "out" / "head-supervised-0"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"steps": 8, "num_steps": 8}')
-    selection = ("--only", "head-supervised-0*", "--list")
 
     def states() -> list[bool]:
-        return [
-            line.startswith("done") for line in run(cifar10, tmp_path / "out", *selection)[1].splitlines()
-        ]
+        _, printed = run_here(cifar10, tmp_path / "out", "--only", "head-supervised-0*", "--list")
+        return [line.startswith("done") for line in printed.splitlines()]
 
     assert states() == [False, False]
     (folder / "evaluation.json").write_text("{}")
@@ -99,12 +133,12 @@ def test_a_run_without_weights_is_done_as_long_as_nothing_needs_them(cifar10: Pa
     assert states() == [True, False]
 
 
-def test_two_processes_do_not_take_the_same_task(cifar10: Path, tmp_path: Path) -> None:
+def test_two_processes_do_not_take_the_same_task(cifar10: Path, tmp_path: Path, run_here: Run) -> None:
     out = tmp_path / "out"
     (out / "locks").mkdir(parents=True)
     with (out / "locks" / "head-simclr-0.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert run(cifar10, out, "--only", "head-simclr-0") == (0, "")
+        assert run_here(cifar10, out, "--only", "head-simclr-0") == (0, "")
     assert not (out / "head-simclr-0").exists()
 
 

@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(stochcon, serve, tmp
         serve()
     folder = tmp_path / "many"
     folder.mkdir()
-    link_many(folder, 800, jpeg(seed=1, width=1600, height=1200))
+    link_many(folder, 500, jpeg(seed=1, width=1600, height=1200))
     (folder / "broken.jpg").write_text("x")
     running = stochcon.start("index", folder, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     catalog = tmp_path / "data" / "collections" / "default" / "catalog.sqlite"
@@ -130,10 +130,10 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(stochcon, serve, tmp
     assert "Traceback" not in err
     assert "interrupted" in err
     done = json.loads(out.splitlines()[-1])
-    assert 0 < done["added"] < 800
+    assert 0 < done["added"] < 500
     stored = stochcon("items", "list")
     assert len(stored) == done["added"]
-    assert stochcon.index(folder)[0] == counts(added=800 - done["added"], unchanged=done["added"], failed=1)
+    assert stochcon.index(folder)[0] == counts(added=500 - done["added"], unchanged=done["added"], failed=1)
 
 
 def test_a_killed_index_run_leaves_a_sound_store(stochcon, tmp_path):
