@@ -38,6 +38,7 @@ from index.protocol import (
     Item,
     ModelRef,
     SearchResult,
+    collection_name,
     is_other_generation,
     other_generation,
 )
@@ -183,21 +184,28 @@ class EmbeddedStore:
         """Delete one generation; False if it is a current one and has another by now."""
         collection = self._find(name, None)
         collection.gate.shut()  # Outside the lock: calls on other collections need not wait.
-        # What it leaves is deleted once nobody is held up by that.
         with ExitStack() as after, self._collections_lock:
             if self._collections.get(name) is not collection:
                 raise _not_found(name)  # Somebody else was faster.
             if other_generation(name) in self._collections:
                 return False
-            if not is_other_generation(name):
-                after.enter_context(self._originals.removing(name))
+            is_whole = not is_other_generation(name)
+            if is_whole:
+                self._originals.set_aside(name)
             collection.close()
             del self._collections[name]
-            after.enter_context(self._folders.removing(collection.folder))
+            try:
+                doomed = self._folders.take_away(collection.folder)
+            except BackendUnavailable:
+                self._originals.put_back(name)
+                raise
+            # Once nobody is held up by it, and also if the disk is full and nothing can be written.
+            after.callback(self._folders.delete, doomed)
+            if is_whole:
+                after.callback(self._originals.delete_aside, name)
+            self._folders.sync()
             kept, own = self._folders.generations, collection.name
-            self._folders.write(
-                kept.with_other(own, None) if is_other_generation(name) else kept.without(own)
-            )
+            self._folders.write(kept.without(own) if is_whole else kept.with_other(own, None))
         return True
 
     def upsert(self, name: str, items: Sequence[Item], model: ModelRef) -> None:
@@ -330,7 +338,7 @@ class EmbeddedStore:
             self._check_open()
             collection = self._collections.get(name)
             if collection is None:
-                if model is None:
+                if model is None or is_other_generation(name):
                     raise _not_found(name)
                 check_collection_name(name)
                 # A file that could not be written when another of this name was deleted may still say where.
@@ -360,4 +368,5 @@ class EmbeddedStore:
 
 
 def _not_found(name: str) -> NotFound:
+    name = collection_name(name)
     return NotFound(f"there is no collection {name!r}: write an item to it, or choose one that is listed")

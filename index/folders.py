@@ -1,8 +1,6 @@
 """The folders of collections: which generation each is, and how they come and go."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,6 +51,12 @@ class Folders:
                         "the folder away if it is not needed"
                     )
                 found[name] = folder
+        for name, other in self.generations.other.items():
+            if other_generation(name) in found and name not in found:
+                raise StoreCorrupt(
+                    f"{self._root / other} is another generation of the collection {name!r}, whose folder "
+                    f"{self.generations.current_folder(name)} is not there: put it back, or move both away"
+                )
         self._forget_all_but(found)
         return found
 
@@ -69,17 +73,21 @@ class Folders:
             sync_folder(self._root)
         return folder
 
-    @contextmanager
-    def removing(self, folder: Path) -> Iterator[None]:
-        """Take a folder away at once, and delete it when the block ends. Raises BackendUnavailable."""
+    def take_away(self, folder: Path) -> Path:
+        """Take a folder away at once, and return where it is for `delete`. Raises BackendUnavailable."""
         doomed = self._root / f"{_TEMPORARY}deleted-{uuid4().hex}"
         with translated_files(folder):
             folder.rename(doomed)
-        try:
-            with translated_files(folder):
-                sync_folder(self._root)
-            yield
-        finally:
+        return doomed
+
+    def sync(self) -> None:
+        """Make durable what was taken away. Raises BackendUnavailable."""
+        with translated_files(self._root):
+            sync_folder(self._root)
+
+    def delete(self, doomed: Path) -> None:
+        """Delete what was taken away; may take a while. Raises BackendUnavailable."""
+        with translated_files(self._root):
             shutil.rmtree(doomed)
 
     def write(self, generations: Generations) -> None:

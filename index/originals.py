@@ -26,6 +26,7 @@ from index.gate import Gate
 
 FOLDER_NAME = "originals"
 _SUFFIX = ".sqlite"
+_LOGS = ("-wal", "-shm")
 _PAGE = 100
 _TEMPORARY = "."  # First character of files being made or deleted; no collection's name has it.
 _DELETED = f"{_TEMPORARY}deleted-"
@@ -52,7 +53,7 @@ KIND = FileKind(
     application_id=0x53744F31,  # "StO1"
     version=1,
     schema=_SCHEMA,
-    remedy="restore it from a backup, or move it away: then nothing is kept of the uploads so far",
+    remedy="restore it from a backup, or move it and its -wal away: then no upload so far is kept",
 )
 
 _logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Originals:
             if not path.exists():
                 unfinished = path.with_name(f"{_TEMPORARY}new-{uuid4().hex}")
                 Database.create(unfinished, KIND, "INSERT INTO state VALUES (1, 0, 0, 0)")
+                _unlink_logs(path)  # Of a file that was moved away without them: they are not of this one.
                 unfinished.rename(path)
                 sync_folder(path.parent)
         self._database = Database(path, KIND)
@@ -190,12 +192,13 @@ class Originals:
             there = connection.execute("SELECT count(*), total(length(file)) FROM originals").fetchone()
             keys = {key for (key,) in connection.execute("SELECT key FROM originals")}
             doubts = {key for (key,) in connection.execute("SELECT key FROM doubts")}
+            (sweep_is_due,) = connection.execute("SELECT sweep_is_due FROM state").fetchone()
         faults = []
         if counted != there:
             faults.append(f"{counted} originals and bytes are counted, and there are {there}")
         if missing := named - keys:
             faults.append(f"{len(missing)} originals that items name are not there: restore a backup")
-        if needless := keys - named - doubts:
+        if (needless := keys - named - doubts) and not sweep_is_due:
             faults.append(f"{len(needless)} originals are of no item: they only take space")
         return [f"{self.path}: {fault}" for fault in faults]
 
@@ -243,17 +246,16 @@ class OriginalsFolder:
             return
         with translated_files(self._folder):
             for path in sorted(self._folder.iterdir()):
-                name = path.name.removeprefix(_DELETED)
-                if name != path.name and name.removesuffix(_SUFFIX) in collections:
-                    path.rename(self._folder / name)  # The collection was about to be deleted, and was not.
+                kept = self._folder / path.name.removeprefix(_DELETED)
+                if kept != path and kept.stem in collections and not kept.exists():
+                    path.rename(kept)  # The collection was about to be deleted, and was not.
                 elif path.name.startswith(_TEMPORARY):
                     path.unlink()
             for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
-                name = path.name.removesuffix(_SUFFIX)
-                if name in collections:
-                    self._opened[name] = Originals(path)
+                if path.stem in collections:
+                    self._opened[path.stem] = Originals(path)
                 else:
-                    _logger.warning("%s is left alone: there is no collection %r", path, name)
+                    _logger.warning("%s is left alone: there is no collection %r", path, path.stem)
 
     def of(self, collection: str, make: bool = False) -> Originals | None:
         """Those of a collection; None if there are none, unless `make` says to begin.
@@ -264,35 +266,35 @@ class OriginalsFolder:
             if self._is_closed:
                 raise BackendUnavailable("the store is closed: open it again")
             if make and collection not in self._opened:
+                path = self._path(collection)
                 with translated_files(self._folder):
                     if not self._folder.exists():
                         self._folder.mkdir()
                         sync_folder(self._folder.parent)
-                self._opened[collection] = Originals(self._folder / (collection + _SUFFIX))
+                    if path.exists():
+                        self._set_apart(path)
+                self._opened[collection] = Originals(path)
             return self._opened.get(collection)
 
-    @contextmanager
-    def removing(self, collection: str) -> Iterator[None]:
-        """Set those of a collection aside, and delete them when the block ends, unless it raises.
-
-        A crash before the collection is gone leaves them where `open` puts them back.
-        """
-        doomed = self._folder / (_DELETED + collection + _SUFFIX)
+    def set_aside(self, collection: str) -> None:
+        """First step of deleting those of a collection. A crash before the collection is gone undoes it."""
         with self._lock:
             opened = self._opened.pop(collection, None)
             if opened is not None:
                 opened.close()
                 with translated_files(opened.path):
-                    opened.path.rename(doomed)
-        try:
-            yield
-        except BaseException:
-            if opened is not None:
-                with suppress(OSError):
-                    doomed.rename(opened.path)
-            raise
-        with translated_files(doomed):
-            doomed.unlink(missing_ok=True)
+                    opened.path.rename(self._doomed(collection))
+                    _unlink_logs(opened.path)
+
+    def put_back(self, collection: str) -> None:
+        """Undo `set_aside`, since the collection could not be deleted."""
+        with translated_files(self._folder), suppress(FileNotFoundError):
+            self._doomed(collection).rename(self._path(collection))
+
+    def delete_aside(self, collection: str) -> None:
+        """Last step: the collection is gone."""
+        with translated_files(self._folder):
+            self._doomed(collection).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close all of them."""
@@ -300,6 +302,26 @@ class OriginalsFolder:
             self._is_closed = True
             for opened in self._opened.values():
                 opened.close()
+
+    def _set_apart(self, path: Path) -> None:
+        """Keep a file that was left alone under another name: a collection of its own begins anew."""
+        other = path.with_name(f"{path.stem}.{time.time_ns()}{_SUFFIX}")
+        for ending in ("", *_LOGS):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + ending).rename(other.with_name(other.name + ending))
+        _logger.warning("%s was of a collection that was not there: it is %s now", path, other.name)
+
+    def _path(self, collection: str) -> Path:
+        return self._folder / (collection + _SUFFIX)
+
+    def _doomed(self, collection: str) -> Path:
+        return self._folder / (_DELETED + collection + _SUFFIX)
+
+
+def _unlink_logs(path: Path) -> None:
+    """Delete what SQLite may have left beside a file. Raises OSError."""
+    for ending in _LOGS:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def _checksum(file: bytes) -> bytes:

@@ -90,6 +90,11 @@ def other_generation(name: str) -> str:
     return name + _OTHER
 
 
+def collection_name(name: str) -> str:
+    """The collection that a name of either generation is of."""
+    return name.removesuffix(_OTHER)
+
+
 def is_other_generation(name: str) -> bool:
     """Whether a name is one of `other_generation`."""
     return name.endswith(_OTHER)

@@ -13,9 +13,10 @@ point leaves the old generations in use, or the new ones: what decides is one fi
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -35,6 +36,8 @@ _STOP_S = 5.0
 
 _log = structlog.get_logger("service")
 
+T = TypeVar("T")
+
 Change = Callable[[Callable[[], Any]], Any]
 """Does what it is given while no request depends on the model."""
 
@@ -45,6 +48,7 @@ class Activations:
     def __init__(self, engine: Engine, ledger: Ledger, settings: Settings, change: Change) -> None:
         """Raises BackendUnavailable if the file in which it is kept cannot be read."""
         self._engine = engine
+        self._others = engine.writes.others
         self._ledger = ledger
         self._settings = settings
         self._change = change
@@ -89,7 +93,7 @@ class Activations:
             self._check_idle()
             model = self._engine.models.get(model_id)
             require_codes(model.manifest)
-            if model.id == self._engine.active.id and not self._behind(model.id):
+            if model.id == self._engine.active.id and not self._others.behind(model.id):
                 raise Conflict(f"the model {model.manifest.name} ({model.id[:12]}) is active already")
             begun = self._record.write(Activation(model.id, self._engine.active.id, missing))
             self._begin()
@@ -127,12 +131,10 @@ class Activations:
             previous = self._previous()
             if previous is None:
                 raise Conflict(f"there is no model to go back to from {active[:12]}")
-            names = self._with_other(previous)
+            names = self._others.of_model(previous)
             self._engine.load_successor(self._engine.models.get(previous))
             try:
-                counts = {
-                    name: sum(1 for _ in self._engine.writes.others.all_missing(name)) for name in names
-                }
+                counts = {name: sum(1 for _ in self._others.all_missing(name)) for name in names}
                 self._change(lambda: self._engine.switch(names))
             finally:
                 self._change(self._engine.drop_successor)
@@ -144,7 +146,7 @@ class Activations:
         current = self._record.current
         if model_id == self._engine.active.id or (current and current.is_open and current.model == model_id):
             raise Conflict(f"the model {model_id[:12]} is in use")
-        users = [*self._with_other(model_id), *(set(self._names()) - set(self._behind(model_id)))]
+        users = [*self._others.of_model(model_id), *(set(self._names()) - set(self._others.behind(model_id)))]
         if users:
             raise Conflict(
                 f"the model {model_id[:12]} is that of the collection {users[0]!r}, now or before the last "
@@ -241,9 +243,9 @@ class Activations:
         assert successor is not None
         if successor.encoder.failure is not None:
             raise BackendUnavailable(f"the model has stopped: {successor.encoder.failure}")
-        model, others = successor.model.ref(), self._engine.writes.others
+        model, others = successor.model.ref(), self._others
         self._drop_all_but(model.id)  # Which takes its time; staging does not, and requests wait for it.
-        names, late = self._change(lambda: (self._stage(model), others.note_late()))
+        names, late = self._change(lambda: (others.stage(model), others.note_late()))
         try:
             counts = {name: self._count_missing(name, late) for name in names}
         except NotFound:
@@ -263,7 +265,7 @@ class Activations:
         def switch() -> bool:
             left = num_late + others.count_late(late)
             held_up = late.look_again | (set() if policy == "leave-out" else set(left))
-            if not held_up.isdisjoint(switched) or set(self._behind(model.id)) != set(names):
+            if not held_up.isdisjoint(switched) or set(self._others.behind(model.id)) != set(names):
                 return False
             with self._record.lock:
                 if self._is_over():
@@ -280,22 +282,16 @@ class Activations:
 
     def _drop_all_but(self, model_id: str) -> None:
         """Give up the way back to a third model."""
-        for name in self._behind(model_id):
+        for name in self._others.behind(model_id):
             other = self._engine.store.other_model(name)
             if other is not None and other.id != model_id:
                 self._engine.writes.drop_other(name)
-
-    def _stage(self, model: ModelRef) -> list[str]:
-        names = self._behind(model.id)
-        for name in names:
-            self._engine.store.stage(name, model)
-        return names
 
     def _count_missing(self, name: str, late: Late) -> tuple[int, int]:
         """How many items the other generation has not, but for late ones, and how many a job has to try."""
         tried = self._tried(name)
         num_missing = num_untried = 0
-        for item in self._engine.writes.others.all_missing(name):
+        for item in self._others.all_missing(name):
             if item.id in late.without_source.get(name, ()):
                 continue
             num_missing += 1
@@ -311,7 +307,7 @@ class Activations:
         if job is None or job.state != "done":
             return None
         found: set[str] = set()
-        while page := self._ledger.failures(job.id, len(found), 1000):
+        while page := self._asked(partial(self._ledger.failures, job.id, len(found), 1000)):
             found |= {failure.id for failure in page}
         return found
 
@@ -321,9 +317,10 @@ class Activations:
         running = {name for name, job in self._jobs().items() if job.is_open}
         for name in sorted(names - running):
             spec = JobSpec(source=f"collection:{name}", collection=name, reencode=model.id)
-            self._record.update(
-                state="encoding", jobs={**self._record.current.jobs, name: self._ledger.submit(spec).id}
-            )
+            # If it was submitted although no answer came, the other job finds nothing left to do.
+            job = self._asked(partial(self._ledger.submit, spec))
+            if job is not None:
+                self._record.update(state="encoding", jobs={**self._record.current.jobs, name: job.id})
         while not self._is_over():
             found = self._jobs()
             for name in found.keys() - self._names():
@@ -350,33 +347,28 @@ class Activations:
         return self._record.current.missing
 
     def _jobs(self) -> dict[str, Job]:
-        """The jobs by collection, without those that were removed; waits for a ledger that is away."""
+        """The jobs by collection, without those that were removed."""
         assert self._record.current is not None
         found = {}
         for name, job_id in self._record.current.jobs.items():
-            while not self._is_over():
-                try:
-                    found[name] = self._ledger.job(job_id)
-                except NotFound:
-                    pass
-                except BackendUnavailable as exc:
-                    _log.warning("the ledger of jobs does not answer", reason=str(exc))
-                    self._told.wait(POLL_S)
-                    continue
-                break
+            with suppress(NotFound):
+                job = self._asked(partial(self._ledger.job, job_id))
+                if job is not None:
+                    found[name] = job
         return found
+
+    def _asked(self, ask: Callable[[], T]) -> T | None:
+        """What the ledger answers, however long it is away; None if all is over before."""
+        while not self._is_over():
+            try:
+                return ask()
+            except BackendUnavailable as exc:
+                _log.warning("the ledger of jobs does not answer", reason=str(exc))
+                self._told.wait(POLL_S)
+        return None
 
     def _names(self) -> list[str]:
         return [info.name for info in self._engine.collections()]
-
-    def _behind(self, model_id: str) -> list[str]:
-        """Collections that are bound to another model."""
-        return [info.name for info in self._engine.collections() if info.model.id != model_id]
-
-    def _with_other(self, model_id: str) -> list[str]:
-        """Collections whose other generation is of that model."""
-        others = {name: self._engine.store.other_model(name) for name in self._names()}
-        return [name for name, other in others.items() if other is not None and other.id == model_id]
 
     def _is_over(self) -> bool:
         return self._stopping or self._record.current is None or not self._record.current.is_open
@@ -390,6 +382,8 @@ class Activations:
             _log.warning("a job could not be cancelled", job=job_id, reason=str(exc))
 
     def _fail(self, reason: str) -> None:
+        if self._stopping:
+            return  # It is the end of the service that came in between: it goes on after the next start.
         try:
             self._record.update(state="failed", reason=reason)
         except BackendUnavailable as exc:

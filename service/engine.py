@@ -45,8 +45,8 @@ from service.queries import (
     without_made_id,
 )
 from service.settings import Settings
-from service.successor import Recoded
-from service.writes import Writes, is_successors
+from service.successor import Recoded, is_successors
+from service.writes import Writes
 
 
 class Engine(ActiveModel):

@@ -73,9 +73,10 @@ class KeptOriginals:
     @contextmanager
     def dropping(self, collection: str) -> Iterator[None]:
         """Delete what was kept for a generation alone that is dropped within."""
-        originals = self._store.originals(collection)
-        if originals is not None:
-            originals.sweep_is_due = True
+        with self.locked(collection):
+            originals = self._store.originals(collection)
+            if originals is not None:
+                originals.sweep_is_due = True
         yield
         self._sweep(collection)
 
@@ -113,8 +114,8 @@ class KeptOriginals:
             finally:
                 self._resolve(collection, originals, had | {key: id for id, key in keys.items()})
 
-    def _resolve(self, collection: str, originals: Originals, doubts: Mapping[int, str]) -> None:
-        """Ask the catalogues which keys items name, and delete the others."""
+    def _resolve(self, collection: str, originals: Originals, doubts: Mapping[int, str]) -> bool:
+        """Ask the catalogues which keys items name, and delete the others; whether that could be done."""
         try:
             generations = self._generations(collection, list(set(doubts.values()))).values()
             named: list[int] = []
@@ -125,10 +126,12 @@ class KeptOriginals:
             originals.settle(named, unnamed)
         except StochConError as exc:
             _log.warning("originals stay in doubt until the next start", reason=str(exc))
+            return False
+        return True
 
     def _sweep(self, collection: str) -> None:
         """Resolve all that is kept, as if it were in doubt."""
-        after = 0
+        after, is_done = 0, True
         while True:
             with self.locked(collection):
                 originals = self._store.originals(collection)
@@ -136,9 +139,9 @@ class KeptOriginals:
                     return
                 page = originals.page(after, _PAGE)
                 if not page:
-                    originals.sweep_is_due = False
+                    originals.sweep_is_due = not is_done
                     return
-                self._resolve(collection, originals, page)
+                is_done &= self._resolve(collection, originals, page)
             after = max(page)
 
     def _generations(self, collection: str, ids: Sequence[str]) -> dict[str, dict[str, Item]]:

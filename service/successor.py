@@ -28,7 +28,7 @@ from service.models import ModelFile
 
 _PAGE = 1000
 _PAGES_AT_ONCE = 8
-_MAX_LATE = 100_000
+_MAX_LATE = 1_000_000
 
 _log = structlog.get_logger("service")
 
@@ -94,10 +94,43 @@ class OtherGenerations:
         with self._locks.of(collection):
             yield self._store.other_model(collection)
 
+    def behind(self, model_id: str) -> list[str]:
+        """Collections that are bound to another model."""
+        return [info.name for info in self._store.collections() if info.model.id != model_id]
+
+    def of_model(self, model_id: str) -> list[str]:
+        """Collections whose other generation is of that model."""
+        names = [info.name for info in self._store.collections()]
+        others = {name: self._store.other_model(name) for name in names}
+        return [name for name, other in others.items() if other is not None and other.id == model_id]
+
+    def stage(self, model: ModelRef) -> list[str]:
+        """See to it that each collection which is behind has another generation of that model."""
+        names = self.behind(model.id)
+        for name in names:
+            self._store.stage(name, model)
+        return names
+
     def drop(self, collection: str) -> None:
         """Delete the other generation, if there is one; writes to the pair wait, and nothing else does."""
         with self._locks.of(collection):
             self._store.drop_other(collection)
+
+    def encode(
+        self, other: ModelRef | None, successor: Successor | None, files: Mapping[str, bytes]
+    ) -> dict[str, bytes]:
+        """Codes by the successor of image files by id, if the other generation is its own. Takes a while."""
+        if not files or not is_successors(other, successor):
+            return {}
+        assert successor is not None
+        try:
+            encodings = list(successor.encoder.encode_many(files.values()))
+        except BackendUnavailable as exc:
+            # No reason to refuse the write: the activation will fail of it, or find what is missing.
+            _log.warning("the model that is being activated does not encode", reason=str(exc))
+            return {}
+        pairs = zip(files, encodings, strict=True)
+        return {item_id: encoding.code for item_id, encoding in pairs if isinstance(encoding, Encoding)}
 
     def write(
         self,
@@ -105,35 +138,31 @@ class OtherGenerations:
         other: ModelRef,
         successor: Successor | None,
         items: Sequence[Item],
-        files: Mapping[str, bytes],
+        codes: Mapping[str, bytes],
     ) -> None:
         """Bring what is about to be written to the current generation into the other one, within `paired`.
 
-        `items` have their codes by the current model; `files` are image files by id, where there are any.
+        `items` have their codes by the current model; `codes` are those of `encode`, by id.
         """
-        theirs: list[Item] = []
-        is_coming = successor is not None and successor.model.id == other.id
-        if successor is not None and is_coming:
-            with_image = [item for item in items if item.id in files]
-            try:
-                encodings = list(successor.encoder.encode_many(files[item.id] for item in with_image))
-            except BackendUnavailable as exc:
-                # No reason to refuse the write: the activation will fail of it, or find what is missing.
-                _log.warning("the model that is being activated does not encode", reason=str(exc))
-                encodings = []
-            theirs = [
-                replace(item, code=encoding.code)
-                for item, encoding in zip(with_image, encodings, strict=False)
-                if isinstance(encoding, Encoding)
-            ]
-        written = {item.id for item in theirs}
-        left = [item for item in items if item.id not in written]
-        if theirs:
-            self._store.upsert(other_generation(collection), theirs, other)
+        ready = [replace(item, code=codes[item.id]) for item in items if item.id in codes]
+        rest = [item for item in items if item.id not in codes]
+        ids, left = [item.id for item in rest], []
+        name = other_generation(collection)
+        for item, mine, their in zip(
+            rest, self._store.get(collection, ids), self._store.get(name, ids), strict=True
+        ):
+            if mine is not None and their is not None and (mine.code, mine.uri) == (item.code, item.uri):
+                ready.append(replace(item, code=their.code))  # The same image, with another label.
+                continue
+            left.append(item.id)
+            # Those that were missing before are counted already.
+            if is_successors(other, successor) and (mine is None or their is not None or has_source(item)):
+                with self._lock:
+                    self._late.add(collection, item)
+        if ready:
+            self._store.upsert(name, ready, other)
         if left:
-            if is_coming:
-                self._count_left(collection, left)
-            self.delete(collection, [item.id for item in left])
+            self.delete(collection, left)
 
     def delete(self, collection: str, ids: Sequence[str]) -> int:
         """Delete items of the other generation, within `paired`, and return how many there were."""
@@ -178,19 +207,26 @@ class OtherGenerations:
 
     def count_late(self, late: Late) -> Counter[str]:
         """How many late items are missing even now, by collection; asks about each of them once."""
-        with self._lock:
-            found, late.without_source = late.without_source, {}
         counts: Counter[str] = Counter()
-        for collection, ids in found.items():
+        for collection in list(late.without_source):
             with suppress(NotFound):  # It was deleted.
-                mine = self._store.get(collection, list(ids))
-                theirs = self._store.get(other_generation(collection), list(ids))
-                missing = [item for item, their in zip(mine, theirs, strict=True) if item and not their]
-                counts[collection] = len(missing)
-                # A write that failed has taken its items out of the generation, and they are as they were.
-                if any(map(has_source, missing)):
-                    late.look_again.add(collection)
+                while late.without_source.get(collection):
+                    counts[collection] += self._count_some(collection, late)
         return +counts
+
+    def _count_some(self, collection: str, late: Late) -> int:
+        # A write holds this lock from when it notes an item until the item is there.
+        with self._locks.of(collection):
+            with self._lock:
+                ids = late.without_source[collection]
+                some = [ids.pop() for _ in range(min(len(ids), _PAGE * _PAGES_AT_ONCE))]
+            mine = self._store.get(collection, some)
+            theirs = self._store.get(other_generation(collection), some)
+        missing = [item for item, their in zip(mine, theirs, strict=True) if item and not their]
+        # A write that failed has taken its items out of the generation, and they are as they were.
+        if any(map(has_source, missing)):
+            late.look_again.add(collection)
+        return len(missing)
 
     def all_missing(self, collection: str) -> Iterator[Item]:
         """All items that the other generation has not, by id, some thousands looked at in each step."""
@@ -201,14 +237,10 @@ class OtherGenerations:
             if after is None:
                 return
 
-    def _count_left(self, collection: str, items: Sequence[Item]) -> None:
-        """Before a write that leaves items behind: count those that are not missing already."""
-        ids = [item.id for item in items]
-        before, theirs = self._store.get(collection, ids), self._store.get(other_generation(collection), ids)
-        with self._lock:
-            for item, mine, their in zip(items, before, theirs, strict=True):
-                if mine is None or their is not None or has_source(item):
-                    self._late.add(collection, item)
+
+def is_successors(other: ModelRef | None, successor: Successor | None) -> bool:
+    """Whether another generation is the one that is being filled, and not the one before."""
+    return successor is not None and other is not None and successor.model.id == other.id
 
 
 def has_source(item: Item) -> bool:

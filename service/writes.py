@@ -9,7 +9,7 @@ from contracts.codes import num_bytes
 from index.items import to_row
 from index.protocol import Item, ModelRef, Store, other_generation
 from service.originals import KeptOriginals
-from service.successor import OtherGenerations, Successor
+from service.successor import OtherGenerations, Successor, is_successors
 
 
 class Writes:
@@ -44,12 +44,15 @@ class Writes:
             with_file = {item.id: file for item, file in latest.values() if file is not None}
         is_for_other = is_successors(other, successor) and other is not None and model.id == other.id
         generation = other_generation(collection) if is_for_other else collection
+        if other is not None:
+            self._store.upsert(generation, [], model)  # Refused here if it is of another model.
+        codes = {} if is_for_other else self.others.encode(other, successor, with_file)
         with (
             self.originals.writing(collection, generation, items, with_file) as complete,
             self.others.paired(collection) as other,
         ):
             if other is not None and not is_for_other:
-                self.others.write(collection, other, successor, complete, with_file)
+                self.others.write(collection, other, successor, complete, codes)
             self._store.upsert(generation, complete, model)
 
     def delete(self, collection: str, item_id: str) -> bool:
@@ -67,8 +70,3 @@ class Writes:
         """Delete a collection's other generation, if there is one, and what was kept for it alone."""
         with self.originals.dropping(name):
             self.others.drop(name)
-
-
-def is_successors(other: ModelRef | None, successor: Successor | None) -> bool:
-    """Whether another generation is the one that is being filled, and not the one before."""
-    return successor is not None and other is not None and successor.model.id == other.id

@@ -15,6 +15,7 @@ from stochcon.results import Encoding
 from stochcon.sources.uris import UriReader
 
 _BATCH = 64
+_BATCH_BYTES = 32 * 2**20
 
 NO_SOURCE = "it has no source: it came as a code, or as an upload to a service without --keep-originals"
 
@@ -44,26 +45,32 @@ def reencode(
 
     Raises what the service and the model do.
     """
-    assert lease.spec.reencode is not None
+    model_id = str(lease.spec.reencode)
     ids = [str(place) for place in lease.places]
     failures: list[JobFailure] = []
+    read: list[tuple[Item, bytes]] = []
     num_done = 0
+
+    def encode_read() -> int:
+        done = _sort_out(read, encoder.encode_many([data for _, data in read]), failures)
+        read.clear()
+        if done:
+            store.fill(lease.spec.collection, model_id, done)
+        return len(done)
+
     for start in range(0, len(ids), _BATCH):
         if should_stop():
             return None
         batch = ids[start : start + _BATCH]
         items = [item for item in store.get_many(lease.spec.collection, batch) if item is not None]
-        read: list[tuple[Item, bytes]] = []
         for item, data in _read(items, lease.spec.collection, store, reader):
             if isinstance(data, str):
                 failures.append(JobFailure(item.id, data, item.id))
-            else:
-                read.append((item, data))
-        results = encoder.encode_many([data for _, data in read])
-        done = _sort_out(read, results, failures)
-        if done:
-            store.fill(lease.spec.collection, lease.spec.reencode, done)
-        num_done += len(done)
+                continue
+            read.append((item, data))
+            if sum(len(data) for _, data in read) > _BATCH_BYTES:
+                num_done += encode_read()
+        num_done += encode_read()
     num_gone = len(ids) - num_done - len(failures)  # Replaced or deleted since the scan.
     return Counts(added=num_done, skipped=num_gone, failed=len(failures)), failures
 

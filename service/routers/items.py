@@ -164,7 +164,9 @@ async def _write(
             if isinstance(encoding, StochConError):
                 raise at_position(encoding, position) if len(items) > 1 else encoding
             items[position] = replace(item, image=encoding, file=item.image)
-        return await context.call(context.engine.upsert, items, target.collection, target.model)
+        # While a model is activated it encodes images too, and searches need not wait for that.
+        call = context.call if context.engine.successor is None else context.call_apart
+        return await call(context.engine.upsert, items, target.collection, target.model)
 
 
 def _target_of(fields: dict[str, Any]) -> tuple[dict[str, Any], WriteParameters]:

@@ -186,6 +186,22 @@ def test_a_generation_that_is_staged_while_its_collection_is_deleted_goes_with_i
     assert open_store().collection(C).num_items == 2
 
 
+def test_no_generation_is_taken_for_a_collection_whose_own_folder_is_gone(
+    open_store: Callable, make_items: Callable, model: ModelRef, other_model: ModelRef, tmp_path: Path
+) -> None:
+    store = open_store()
+    store.upsert("c", make_items(3), model)
+    store.stage("c", other_model)
+    with pytest.raises(NotFound, match="'d'"):
+        store.upsert(other_generation("d"), make_items(1), other_model)
+    store.close()
+    (tmp_path / "collections" / "c").rename(tmp_path / "c")
+    with pytest.raises(StoreCorrupt, match="put it back"):
+        open_store()
+    (tmp_path / "c").rename(tmp_path / "collections" / "c")
+    assert open_store().collection("c").num_items == 3
+
+
 def test_a_full_disk_while_a_collection_is_deleted_loses_nothing_that_comes_later(
     open_store: Open, make_items, model, other_model, monkeypatch, tmp_path: Path
 ):

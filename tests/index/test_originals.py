@@ -116,25 +116,59 @@ def test_what_a_crash_left_is_cleared_up_and_what_is_not_ours_is_left_alone(
         assert made is not None
         assert made is folder.of(name)
         made.add({"x": b"file"}, [])
-    with folder.removing("a"):
-        assert folder.of("a") is None
-    with pytest.raises(OSError, match="cannot"), folder.removing("b"):
-        raise OSError("the collection cannot be deleted")
+    folder.set_aside("a")
+    folder.put_back("a")
     folder.close()
     with pytest.raises(BackendUnavailable):
         folder.of("b")
+    folder = OriginalsFolder(tmp_path)
+    folder.open(["a", "b", "c"])
+    assert folder.of("a") is not None
+    folder.set_aside("a")
+    folder.delete_aside("a")
+    folder.delete_aside("never there")
+    assert folder.of("a") is None
+    folder.close()
     originals = tmp_path / "originals"
     assert sorted(path.name for path in originals.iterdir()) == ["b.sqlite", "c.sqlite"]
     (originals / ".new-1234").write_bytes(b"cut off")
+    shutil.copy(originals / "b.sqlite", originals / ".deleted-c.sqlite")  # Another of this name came later.
     (originals / "b.sqlite").rename(originals / ".deleted-b.sqlite")  # Its collection is still there.
     (originals / ".deleted-gone.sqlite").write_bytes(b"its collection is not")
+    shutil.copy(originals / "c.sqlite", originals / "away.sqlite")
     folder = OriginalsFolder(tmp_path)
-    folder.open(["b"])
+    folder.open(["b", "c"])
     names = {path.name.removesuffix("-wal").removesuffix("-shm") for path in originals.iterdir()}
-    assert names == {"b.sqlite", "c.sqlite"}
-    assert "c.sqlite is left alone" in caplog.text
-    kept = folder.of("b")
-    assert kept is not None
-    assert kept.info() == OriginalsInfo(1, 4)
-    assert folder.of("c") is None
+    assert names == {"away.sqlite", "b.sqlite", "c.sqlite"}
+    assert "away.sqlite is left alone" in caplog.text
+    for name in "bc":
+        kept = folder.of(name)
+        assert kept is not None
+        assert kept.info() == OriginalsInfo(1, 4)
+    assert folder.of("away") is None
+    begun_anew = folder.of("away", make=True)
+    assert begun_anew is not None
+    assert begun_anew.info() == OriginalsInfo(0, 0)
     folder.close()
+    (set_apart,) = originals.glob("away.*.sqlite")
+    moved_back = Originals(set_apart)
+    assert moved_back.info() == OriginalsInfo(1, 4)
+    moved_back.close()
+
+
+def test_what_sqlite_left_beside_a_file_that_was_moved_away_is_not_taken_for_its_successors(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "c.sqlite"
+    opened = Originals(path)
+    opened.add({str(number): bytes(100_000) for number in range(20)}, [])
+    shutil.copy(tmp_path / "c.sqlite-wal", tmp_path / "kept-wal")  # As after kill -9.
+    opened.close()
+    path.unlink()
+    (tmp_path / "kept-wal").rename(tmp_path / "c.sqlite-wal")
+    opened = Originals(path)
+    assert opened.info() == OriginalsInfo(0, 0)
+    (key,) = opened.add({"a": b"file"}, []).values()
+    assert opened.read(key, "a") == b"file"
+    assert opened.check_files() == []
+    opened.close()

@@ -286,6 +286,15 @@ def test_an_activation_can_be_given_up_and_taken_up_again(site: Site) -> None:
     assert site.codes() == site.file_codes(1)
 
 
+def test_a_stop_during_the_check_only_puts_it_off(site: Site) -> None:
+    site.client.activate_model(site.new)
+    assert site.server.stop() == 0
+    site.kill()
+    site.start()
+    assert site.until("done").model == site.new
+    assert site.codes() == site.file_codes(1)
+
+
 def test_a_model_is_uploaded_checked_and_deleted(site: Site, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "third.onnx", seed=3, name="third")
     added = site.client.upload_model(path)

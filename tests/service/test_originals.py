@@ -4,11 +4,12 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from contracts.errors import InvalidItem
+from contracts.errors import BackendUnavailable, InvalidItem
 from index.embedded import EmbeddedStore
 from index.protocol import Item, ModelRef, other_generation
 from service.originals import KeptOriginals
@@ -61,6 +62,14 @@ class Kept:
             self.store.upsert(other, complete, MODELS[self.other_model])
         self.other_files[id] = self.other_files[id] if before and before.code == bytes(8) else None
 
+    def write_other_image(self, id: str, file: bytes) -> None:
+        """What the coming generation alone has, as no caller could bring about."""
+        assert self.other_files is not None
+        other = other_generation("c")
+        with self.kept.writing("c", other, [Item(id, bytes(8))], {id: file}) as complete:
+            self.store.upsert(other, complete, MODELS[self.other_model])
+        self.other_files[id] = file
+
     def delete(self, id: str) -> None:
         with self.kept.deleting("c", [id]):
             if self.other_files is not None:
@@ -97,6 +106,13 @@ class Kept:
             items = self.store.list_items(name, limit=1000)
             assert {item.id: self.kept.read("c", item) for item in items} == files
         assert self.store.verify() == []
+
+
+def raises(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 ACTIONS = [
@@ -189,6 +205,46 @@ def test_a_collection_that_is_moved_away_finds_its_files_when_it_comes_back(tmp_
     site.store.close()
 
 
+def test_a_sweep_that_cannot_be_done_is_done_after_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Kept(tmp_path)
+    site.write({"a": b"12345678"}, {"a": b"file"}, True)
+    site.stage()
+    site.write_other_image("b", b"only there")
+    with monkeypatch.context() as patched:
+        patched.setattr("index.originals.Originals.settle", raises(BackendUnavailable("the disk is full")))
+        with site.kept.dropping("c"):
+            site.store.drop_other("c")
+    site.other_files = None
+    assert site.store.verify() == []
+    assert site.store.collection("c").num_originals == 2
+    site.store.close()
+    site.open(is_on=True)
+    site.check()
+    assert site.store.collection("c").num_originals == 1
+    site.store.close()
+
+
+def test_a_deleted_collection_leaves_no_files_though_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Kept(tmp_path)
+    site.write({"a": b"12345678"}, {"a": b"file"}, True)
+    site.stage()
+    site.switch()
+    with site.kept.dropping("c"):
+        site.store.drop_other("c")
+    with monkeypatch.context() as patched:
+        patched.setattr("index.folders.write_generations", raises(OSError(28, "No space left on device")))
+        with pytest.raises(BackendUnavailable):
+            site.store.delete_collection("c")
+    site.store.close()
+    site.open(is_on=True)
+    assert not list((tmp_path / "originals").glob("*"))
+    site.store.close()
+
+
 def test_files_that_were_lost_are_missed_and_never_mistaken_for_others(tmp_path: Path) -> None:
     site = Kept(tmp_path)
     site.write({"a": b"12345678"}, {"a": b"file"}, True)
@@ -274,7 +330,8 @@ CODES = {"a": (b"22222222", None), "b": (b"22222222", None)}
         ("EmbeddedStore.delete", "after", "delete", {}),
         ("Path.rename", "after", "drop", BEFORE),
         ("shutil.rmtree", "before", "drop", None),
-        ("Path.unlink", "before", "drop", None),
+        ("Path.unlink", "before", "drop", BEFORE),
+        ("OriginalsFolder.delete_aside", "before", "drop", None),
         ("EmbeddedStore.drop_other", "after", "drop other", BEFORE),
         ("Originals.page", "before", "drop other", BEFORE),
     ],

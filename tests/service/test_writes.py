@@ -1,12 +1,14 @@
 """Writes that have to reach the other generation and the image files that are kept, over the real store."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from contracts.errors import InvalidItem
-from index.protocol import Item, other_generation
+from contracts.errors import InvalidItem, ModelMismatch
+from index.protocol import Item, ModelRef, other_generation
 from service.engine import Engine
 from service.queries import NewItem
 from service.settings import Settings
@@ -95,4 +97,47 @@ def test_what_the_command_line_writes_without_a_service_stays_in_step(engine: En
     assert (engine.get("a").label, engine.original("a")) == ("label", png(1))
     assert engine.get("b").original is None
     assert engine.store.collection("default").num_originals == 1
-    assert contents(engine, OTHER) == {}, "what it had was of the images before"
+    (other,) = engine.store.list_items(OTHER)
+    assert (other.id, other.label) == ("a", "label"), "b had one of the image before"
+    with pytest.raises(ModelMismatch):
+        backend.upsert("default", [Item("a", bytes(8))], ModelRef("f" * 64, "third", 64))
+    assert engine.store.list_items(OTHER) == [other]
+    assert engine.original("a") == png(1)
+
+
+def test_another_label_is_no_reason_to_look_again(engine: Engine) -> None:
+    stage(engine)
+    late = engine.writes.others.note_late()
+    for _ in range(3):
+        engine.upsert([NewItem(id="a", code=engine.get("a").code, label="cat")])
+    assert (late.look_again, late.without_source) == (set(), {})
+    assert engine.store.get(OTHER, ["a"])[0] is not None
+    engine.upsert([NewItem(id="a", code=bytes(8), uri="file:///a.png")])
+    assert late.look_again == {"default"}
+
+
+def test_a_code_that_is_being_written_is_waited_for_when_late_ones_are_counted(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(engine)
+    others = engine.writes.others
+    late = others.note_late()
+    noted, may_go_on = threading.Event(), threading.Event()
+    upsert = engine.store.upsert
+
+    def slowly(name: str, items: Sequence[Item], model: ModelRef) -> None:
+        if name == "default" and items:
+            noted.set()
+            assert may_go_on.wait(20)
+        upsert(name, items, model)
+
+    monkeypatch.setattr(engine.store, "upsert", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        write = pool.submit(engine.upsert, [NewItem(id="c", code=bytes(8))])
+        assert noted.wait(20)
+        count = pool.submit(others.count_late, late)
+        with pytest.raises(TimeoutError):
+            count.result(0.3)
+        may_go_on.set()
+        assert write.result(20) == ["c"]
+        assert count.result(20) == {"default": 1}
