@@ -11,7 +11,7 @@ import pytest
 from index.embedded import EmbeddedStore
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_KILLS = 16
+NUM_KILLS = 10
 NUM_ITEMS = 150
 
 # Two collections go from one model to the next, over and over; a code says which model made it.

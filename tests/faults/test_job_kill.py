@@ -153,13 +153,13 @@ def test_a_killed_service_is_waited_for(site: Site) -> None:
 
     def kill_as_it_grows() -> None:
         nonlocal num_kills
-        if site.ledger.job(job_id).counts.added > 130 * num_kills and num_kills < 3:
+        if site.ledger.job(job_id).counts.added > 200 * num_kills and num_kills < 2:
             site.server.kill()
             site.restart_server()
             num_kills += 1
 
     job = site.until(job_id, lambda job: not job.is_open, kill_as_it_grows)
-    assert num_kills == 3
+    assert num_kills == 2
     assert (job.state, job.counts.found, job.counts.failed) == ("done", NUM_IMAGES, 0)
     assert job.counts.added + job.counts.skipped == NUM_IMAGES
     check_items(site)

@@ -13,7 +13,7 @@ from contracts.codes import from_text, to_text
 from tests.server_process import ServerProcess, wait_until
 from tests.tiny_model import write_tiny_model
 
-NUM_KILLS = 6
+NUM_KILLS = 5
 NUM_WRITERS = 4
 SEED = 20260101
 

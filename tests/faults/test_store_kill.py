@@ -71,7 +71,7 @@ def apply(items: dict[str, str], change: dict[str, str | None]) -> dict[str, str
 def test_an_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
     rng = random.Random(11)
     acknowledged: list[dict[str, str]] = [{}, {}, {}]
-    for seed in range(12):
+    for seed in range(8):
         under_way: list[dict[str, str | None] | None] = [None, None, None]
         for line in run_until_killed(tmp_path, seed, num_lines=rng.randrange(2, 400)):
             thread = line[1]

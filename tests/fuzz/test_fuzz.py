@@ -20,8 +20,8 @@ from tests.service.http_answers import assert_serves, part
 from tests.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_EXAMPLES = 1500
-NUM_REQUESTS = 150
+NUM_EXAMPLES = 1000
+NUM_REQUESTS = 100
 REFUSALS = {InvalidImage.slug: 422, TooLarge.slug: 413}
 
 
