@@ -118,19 +118,19 @@ class OtherGenerations:
 
     def encode(
         self, other: ModelRef | None, successor: Successor | None, files: Mapping[str, bytes]
-    ) -> dict[str, bytes]:
-        """Codes by the successor of image files by id, if the other generation is its own. Takes a while."""
-        if not files or not is_successors(other, successor):
-            return {}
-        assert successor is not None
+    ) -> dict[str, bytes | None]:
+        """Codes of image files, by id, for the other generation, or None in their places. Takes a while."""
+        codes: dict[str, bytes | None] = dict.fromkeys(files)
+        if not files or successor is None or not is_successors(other, successor):
+            return codes
         try:
             encodings = list(successor.encoder.encode_many(files.values()))
         except BackendUnavailable as exc:
             # No reason to refuse the write: the activation will fail of it, or find what is missing.
             _log.warning("the model that is being activated does not encode", reason=str(exc))
-            return {}
+            return codes
         pairs = zip(files, encodings, strict=True)
-        return {item_id: encoding.code for item_id, encoding in pairs if isinstance(encoding, Encoding)}
+        return {id: encoding.code if isinstance(encoding, Encoding) else None for id, encoding in pairs}
 
     def write(
         self,
@@ -138,21 +138,21 @@ class OtherGenerations:
         other: ModelRef,
         successor: Successor | None,
         items: Sequence[Item],
-        codes: Mapping[str, bytes],
+        codes: Mapping[str, bytes | None],
     ) -> None:
         """Bring what is about to be written to the current generation into the other one, within `paired`.
 
-        `items` have their codes by the current model; `codes` are those of `encode`, by id.
+        `items` have their codes by the current model; `codes` are what `encode` gave.
         """
-        ready = [replace(item, code=codes[item.id]) for item in items if item.id in codes]
-        rest = [item for item in items if item.id not in codes]
+        ready = [replace(item, code=code) for item in items if (code := codes.get(item.id)) is not None]
+        rest = [item for item in items if codes.get(item.id) is None]
         ids, left = [item.id for item in rest], []
         name = other_generation(collection)
         for item, mine, their in zip(
             rest, self._store.get(collection, ids), self._store.get(name, ids), strict=True
         ):
-            if mine is not None and their is not None and (mine.code, mine.uri) == (item.code, item.uri):
-                ready.append(replace(item, code=their.code))  # The same image, with another label.
+            if their is not None and item.id not in codes and _is_relabelled(item, mine):
+                ready.append(replace(item, code=their.code))
                 continue
             left.append(item.id)
             # Those that were missing before are counted already.
@@ -246,3 +246,7 @@ def is_successors(other: ModelRef | None, successor: Successor | None) -> bool:
 def has_source(item: Item) -> bool:
     """Whether an item may be encoded again."""
     return item.uri is not None or item.original is not None
+
+
+def _is_relabelled(item: Item, before: Item | None) -> bool:
+    return before is not None and (before.code, before.uri) == (item.code, item.uri)
