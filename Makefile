@@ -25,10 +25,11 @@ install-dev: $(DEVELOPING) ## Add training, tests and checks; with torch.
 serve: $(SERVING) ## Run the service with the model that ships, on http://127.0.0.1:8000.
 	$(BIN)/stochcon serve $(ARGS)
 
-# Files, not tests, are shared out, so that the tests of one file share their server and their model. On two
-# cores, two processes of two threads each would wait for each other.
+# Files, not tests, are shared out, so that the tests of one file share their server and their model; in the
+# order of their names, since some with few tests take long, and would be last. On two cores, two processes of
+# two threads each would wait for each other.
 test: $(DEVELOPING) ## Run every test on two processes.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(CI),--durations=20) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=20) $(ARGS)
 
 lint: $(DEVELOPING) ## Check style, format and types.
 	$(BIN)/ruff check .
