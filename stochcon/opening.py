@@ -71,7 +71,7 @@ def read_settings(**given: Any) -> "Settings":
         fault = exc.errors()[0]
         name = "_".join(str(part) for part in fault["loc"])
         # A verb hands over all of its flags; a setting that it has none for can only be a variable.
-        flag = f"--{name} or " if name in given else ""
+        flag = f"--{name.replace('_', '-')} or " if name in given else ""
         raise typer.BadParameter(
             f"{fault['msg']} (it is {fault['input']!r})", param_hint=f"{flag}STOCHCON_{name.upper()}"
         ) from exc

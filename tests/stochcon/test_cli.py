@@ -102,6 +102,13 @@ def test_a_wrong_environment_variable_is_named(stochcon, monkeypatch):
     assert "'many'" in err[0]
 
 
+def test_a_flag_is_named_as_it_is_written(stochcon, monkeypatch):
+    monkeypatch.setenv("STOCHCON_KEEP_ORIGINALS", "perhaps")
+    code, _, err = stochcon("serve")
+    assert code == 2
+    assert "--keep-originals or STOCHCON_KEEP_ORIGINALS" in err[0]
+
+
 def test_a_variable_without_a_flag_is_named_alone(stochcon, monkeypatch):
     monkeypatch.setenv("STOCHCON_MAX_IMAGES", "0")
     _, _, err = stochcon("serve")
