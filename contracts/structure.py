@@ -46,8 +46,18 @@ def inspect_structure(data: bytes) -> Size | None:
     Raises InvalidImage for a file whose structure no encoder writes, TooLarge for a kind that is
     decoded so slowly that it has limits of its own.
     """
-    inspect = next((one for start, one in _INSPECTORS.items() if data.startswith(start)), None)
-    return None if inspect is None else inspect(data)
+    found = _format_of(data)
+    return None if found is None else found[1](data)
+
+
+def media_type(data: bytes) -> str:
+    """The media type of a file that is known to be an image, by its first bytes."""
+    found = _format_of(data)
+    return "application/octet-stream" if found is None else found[0]
+
+
+def _format_of(data: bytes) -> tuple[str, Callable[[bytes], Size | None]] | None:
+    return next((kind for start, kind in _FORMATS.items() if data.startswith(start)), None)
 
 
 def _check(count: int, limit: int, parts: str, remedy: str = "save it anew, without its metadata") -> None:
@@ -229,13 +239,13 @@ def _little(data: bytes, at: int, num_bytes: int) -> int:
     return int.from_bytes(data[at : at + num_bytes], "little")
 
 
-_INSPECTORS: dict[bytes, Callable[[bytes], Size | None]] = {
-    b"\xff\xd8": _inspect_jpeg,
-    b"\x89PNG": _inspect_png,
-    b"GIF8": _inspect_gif,
-    b"RIFF": _inspect_webp,
-    b"II": _inspect_tiff,
-    b"MM": _inspect_tiff,
-    b"BM": _inspect_bmp,
+_FORMATS: dict[bytes, tuple[str, Callable[[bytes], Size | None]]] = {
+    b"\xff\xd8": ("image/jpeg", _inspect_jpeg),
+    b"\x89PNG": ("image/png", _inspect_png),
+    b"GIF8": ("image/gif", _inspect_gif),
+    b"RIFF": ("image/webp", _inspect_webp),
+    b"II": ("image/tiff", _inspect_tiff),
+    b"MM": ("image/tiff", _inspect_tiff),
+    b"BM": ("image/bmp", _inspect_bmp),
 }
-"""By the first bytes of a file."""
+"""Media type and walk, by the first bytes of a file."""

@@ -227,7 +227,7 @@ class Engine(ActiveModel):
         images = [item.image for item in items if item.image is not None]
         other = self.store.other_model(collection)
         # Codes of the model before would be lost there: whoever made them is told to encode again.
-        if is_successors(other, self.successor) and not images and other is not None and model == other.id:
+        if is_successors(other, self.successor) and not images and model == other.id:
             bound = other
         encodings = iter(self._encode_for(images, bound, collection))
         if len(images) < len(items):

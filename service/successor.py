@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import structlog
 
@@ -238,8 +239,8 @@ class OtherGenerations:
                 return
 
 
-def is_successors(other: ModelRef | None, successor: Successor | None) -> bool:
-    """Whether another generation is the one that is being filled, and not the one before."""
+def is_successors(other: ModelRef | None, successor: Successor | None) -> TypeGuard[ModelRef]:
+    """Whether another generation is there and is the one that is being filled, not the one before."""
     return successor is not None and other is not None and successor.model.id == other.id
 
 

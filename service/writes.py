@@ -42,7 +42,7 @@ class Writes:
             latest = {item.id: (item, file) for item, file in zip(items, files, strict=True)}
             items = [item for item, _ in latest.values()]
             with_file = {item.id: file for item, file in latest.values() if file is not None}
-        is_for_other = is_successors(other, successor) and other is not None and model.id == other.id
+        is_for_other = is_successors(other, successor) and model.id == other.id
         generation = other_generation(collection) if is_for_other else collection
         if other is not None:
             self._store.upsert(generation, [], model)  # Refused here if it is of another model.

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Query, Request, Response
 
 from contracts.errors import InvalidInput, InvalidItem, StochConError, TooLarge
-from contracts.image_files import media_type
+from contracts.structure import media_type
 from service.bodies import (
     Body,
     check_num_images,
