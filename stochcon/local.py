@@ -1,6 +1,7 @@
 """The backend in this process: models and store opened here, for want of a service."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from contracts.errors import InvalidModel, NotFound, StochConError
 from index.protocol import CollectionInfo, Item, ModelRef
@@ -26,11 +27,7 @@ class LocalEncoder:
         return self._active().ref()
 
     def models(self) -> list[ModelInfo]:
-        try:
-            active = self._active()
-        except (NotFound, InvalidModel):
-            active = None  # None of them can encode, and the list is what shows why.
-        return _model_infos(self._folder, active)
+        return _model_infos(self._folder, self._active)
 
     def encode_many(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
         if self._encoder is None:
@@ -55,7 +52,7 @@ class LocalBackend:
         return self._engine.active.ref()
 
     def models(self) -> list[ModelInfo]:
-        return _model_infos(self._engine.models, self._engine.active)
+        return _model_infos(self._engine.models, lambda: self._engine.active)
 
     def encode_many(self, images: Sequence[bytes]) -> list[Encoding | StochConError]:
         results = self._engine.encode_many(images)
@@ -138,7 +135,10 @@ def _options(query: Query) -> queries.SearchOptions:
     )
 
 
-def _model_infos(folder: ModelFolder, active: ModelFile | None) -> list[ModelInfo]:
+def _model_infos(folder: ModelFolder, select: Callable[[], ModelFile]) -> list[ModelInfo]:
+    active: ModelFile | None = None
+    with suppress(NotFound, InvalidModel):  # None of them can encode, and the list is what shows why.
+        active = select()
     return [
         ModelInfo(
             id=model.id,

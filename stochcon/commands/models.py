@@ -7,7 +7,7 @@ import typer
 from contracts.errors import NotFound
 from stochcon.commands import activation
 from stochcon.commands.compare import compare_models
-from stochcon.commands.options import JsonOption, ModelsOption, UrlOption, opened_encoder
+from stochcon.commands.options import DataOption, JsonOption, ModelsOption, UrlOption, opened_models
 from stochcon.output import print_json, print_table
 
 app = typer.Typer(help="List, compare and activate models.")
@@ -22,11 +22,12 @@ app.command("delete")(activation.delete_model)
 @app.command("list")
 def list_models(
     as_json: JsonOption = False,
+    data: DataOption = None,
     models: ModelsOption = None,
     url: UrlOption = None,
 ) -> None:
     """List models. With --json: one line each."""
-    with opened_encoder(models, url) as encoder:
+    with opened_models(data, models, url) as encoder:
         found = encoder.models()
     if as_json:
         for info in found:
@@ -39,11 +40,12 @@ def list_models(
 @app.command("show")
 def show_model(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="Its name, or the beginning of its id.")],
+    data: DataOption = None,
     models: ModelsOption = None,
     url: UrlOption = None,
 ) -> None:
     """Print one model's card as JSON."""
-    with opened_encoder(models, url) as encoder:
+    with opened_models(data, models, url) as encoder:
         found = [info for info in encoder.models() if info.name == name or info.id.startswith(name)]
     if len(found) != 1:
         raise NotFound(f"{len(found)} models match {name!r}: `stochcon models list` names them")

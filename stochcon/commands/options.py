@@ -4,13 +4,13 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contracts.errors import BackendUnavailable
+from contracts.errors import BackendUnavailable, NotFound
 from stochcon.backend import Backend, ImageEncoder
 from stochcon.sources.opening import open_source
 from stochcon.sources.source import Source, SourceOptions, SourceUnavailable
@@ -107,6 +107,20 @@ def opened_encoder(models: Path | None, url: str | None) -> Iterator[ImageEncode
     )
     with closing(encoder):
         yield encoder
+
+
+@contextmanager
+def opened_models(data: Path | None, models: Path | None, url: str | None) -> Iterator[ImageEncoder]:
+    """What knows which model is active: what `opened` gives, or the models alone where there is no store.
+
+    A folder of models that is named is asked itself.
+    """
+    with ExitStack() as stack:
+        found: ImageEncoder | None = None
+        if models is None:
+            with suppress(NotFound):
+                found = stack.enter_context(opened(data, None, url))
+        yield found or stack.enter_context(opened_encoder(models, url))
 
 
 def _api_key() -> str | None:

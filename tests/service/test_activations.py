@@ -1,5 +1,6 @@
 """Another model put into use on a real service with a real worker, while it is asked and written to."""
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from contracts.errors import Conflict, ModelMismatch
 from service.schemas import ActivationAnswer, ModelsAnswer
 from stochcon import Client
+from stochcon.cli import run
 from stochcon.results import NewItem
 from tests.image_files import png
 from tests.server_process import ServerProcess, wait_until
@@ -321,6 +323,17 @@ def test_a_model_is_uploaded_checked_and_deleted(site: Site, tmp_path: Path) -> 
 def test_without_a_key_no_model_is_taken(client: httpx2.Client) -> None:
     octets = {"Content-Type": "application/octet-stream"}
     problem(client.post("/models?name=x", content=b"x", headers=octets), 403, "forbidden", "STOCHCON_API_KEY")
+
+
+def test_the_command_line_lists_the_models_of_the_service_that_owns_the_store(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.activate()
+    site.client.rollback_model(site.new)
+    monkeypatch.setenv("STOCHCON_API_KEY", "key")
+    assert run(["models", "list", "--json", "--data", str(site.folder / "data")]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {model["name"]: model["active"] for model in listed} == {"old": True, "new": False}
 
 
 def test_a_newer_file_in_the_folder_does_not_take_over_at_a_restart(site: Site) -> None:
